@@ -1,0 +1,316 @@
+"""The command line: the flows by name, and what an operator asks. Heavy imports wait until a command needs them."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from typing import Annotated, Any, NoReturn, cast
+
+import typer
+
+from registry.errors import FrontrunnerError
+
+app = typer.Typer(
+    name="frontrunner",
+    help="Train candidates, deploy the better model by itself, roll back by hand.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Prefect as a command wants it: a first start on a slow machine takes longer than its own limit, nothing calls home,
+# our progress goes to the run's log, and the terminal is ours.
+PREFECT_DEFAULTS = {
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "frontrunner",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+}
+
+Name = Annotated[str | None, typer.Argument(metavar="[PROJECT_NAME]", show_default=False, help="The project.")]
+NameOption = Annotated[str | None, typer.Option("--project-name", help="The project, by name instead of by position.")]
+Algorithm = Annotated[str | None, typer.Option(help="Choose only among models of this algorithm.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> NoReturn:
+    """Exit codes: 0; 1 for an error of ours, in one line; 2 for usage."""
+    _listen()
+    try:
+        app()
+    except FrontrunnerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)
+
+
+@app.command()
+def train(
+    name: Name = None,
+    project_name: NameOption = None,
+    task: Annotated[str | None, typer.Option(help="classification or regression; for a new project.")] = None,
+    relation_name: Annotated[
+        str | None,
+        typer.Option(help="sklearn:digits, files:flights.parquet, warehouse:public.orders; none: the newest snapshot."),
+    ] = None,
+    y_column_name: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    algorithms: Annotated[
+        list[str] | None, typer.Option(help="Repeat it, or separate by commas; none: linear, random_forest, xgboost.")
+    ] = None,
+    hyperparams: Annotated[str | None, typer.Option(help='JSON: {"svm": {"C": 10}}')] = None,
+    test_size: Annotated[float, typer.Option(help="Share of the rows to score on, or above 1 their count.")] = 0.25,
+    test_sampling: Annotated[
+        str | None, typer.Option(help="stratified, random or last; none: stratified, or random for regression.")
+    ] = None,
+    automatic_deploy: Annotated[bool, typer.Option(help="Deploy the best if it beats the live model.")] = True,
+    seed: Annotated[int, typer.Option(help="For the split and the estimators.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train candidates and deploy the best one if it beats the live model.
+
+    - `frontrunner train digits --task classification --relation-name sklearn:digits --y-column-name target`
+    - `frontrunner train digits --algorithms svm,extra_trees` trains on the same rows again
+    """
+    project, params = _project(name, project_name), _json_object("--hyperparams", hyperparams)
+    for variable, value in PREFECT_DEFAULTS.items():
+        os.environ.setdefault(variable, value)
+    from prefect.settings import get_current_settings
+
+    from flows.train import train as flow
+    from tasks.reports import leaderboard
+
+    if not get_current_settings().api.url:
+        _say("starting a temporary Prefect server; set PREFECT_API_URL to use one that runs")
+    result = flow(  # the values are checked there, so that every way in gives the same answer
+        project,
+        cast("Any", task),
+        relation_name,
+        y_column_name,
+        _separated(algorithms),
+        params,
+        int(test_size) if test_size > 1 and test_size == int(test_size) else test_size,
+        cast("Any", test_sampling),
+        automatic_deploy,
+        seed,
+    )
+    if as_json:
+        _print_json(result)
+    else:
+        head, *rows = leaderboard(result)
+        _print_table(head, rows)
+        print(f"{'deployed' if result.deployed else 'not deployed'}: {result.reason}")
+
+
+@app.command()
+def deploy(
+    name: Name = None,
+    project_name: NameOption = None,
+    strategy: Annotated[str, typer.Option(help="best_score, most_recent or rollback.")] = "best_score",
+    algorithm_name: Algorithm = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the model that a strategy chooses live.
+
+    - `frontrunner deploy digits --strategy most_recent --algorithm-name svm`
+    """
+    _deploy(_project(name, project_name), strategy, algorithm_name, as_json)
+
+
+@app.command()
+def best_score(
+    name: Name = None, project_name: NameOption = None, algorithm_name: Algorithm = None, as_json: AsJson = False
+) -> None:
+    """Make the trained model with the highest key metric live."""
+    _deploy(_project(name, project_name), "best_score", algorithm_name, as_json)
+
+
+@app.command()
+def most_recent(
+    name: Name = None, project_name: NameOption = None, algorithm_name: Algorithm = None, as_json: AsJson = False
+) -> None:
+    """Make the newest trained model live."""
+    _deploy(_project(name, project_name), "most_recent", algorithm_name, as_json)
+
+
+@app.command()
+def rollback(
+    name: Name = None, project_name: NameOption = None, algorithm_name: Algorithm = None, as_json: AsJson = False
+) -> None:
+    """Go back to the model that was live before this one; a second time undoes it.
+
+    - `frontrunner rollback digits`
+    """
+    _deploy(_project(name, project_name), "rollback", algorithm_name, as_json)
+
+
+@app.command()
+def projects(as_json: AsJson = False) -> None:
+    """List the projects and what is live in each."""
+    from registry import queries
+
+    head = {
+        "project_name": "project",
+        "task": "task",
+        "trained_models": "models",
+        "model_id": "live",
+        "algorithm_name": "algorithm",
+        "score": "score",
+        "strategy": "by",
+        "deployed_at": "since",
+    }
+    rows = [asdict(row) for row in queries.projects()]
+    _print_rows(rows, head, as_json=as_json, empty="no projects yet: frontrunner train --help")
+
+
+@app.command()
+def models(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
+    """List a project's models, the newest first; the live one is marked."""
+    from registry import queries
+
+    project = _project(name, project_name)
+    live = queries.live_model(project)
+    rows = [
+        {"model_id": row.id, "live": live is not None and row.id == live.id, **asdict(row)}
+        for row in queries.models(project)
+    ]
+    head = {
+        "model_id": "model",
+        "live": "live",
+        "algorithm": "algorithm",
+        "score": "score",
+        "status": "status",
+        "snapshot_id": "snapshot",
+        "hyperparams": "hyperparams",
+        "created_at": "trained at",
+        "reason": "reason",
+    }
+    _print_rows(rows, head, as_json=as_json)
+
+
+@app.command()
+def history(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
+    """List a project's deployments, the newest first: the first row is live."""
+    from registry import queries
+
+    head = {
+        "seq": "seq",
+        "strategy": "strategy",
+        "algorithm_name": "algorithm",
+        "model_id": "model",
+        "score": "score",
+        "deployed_at": "deployed at",
+        "deployed_by": "by",
+    }
+    rows = [asdict(row) for row in queries.history(_project(name, project_name))]
+    _print_rows(rows, head, as_json=as_json, empty="nothing was deployed yet")
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the registry's tables to this version, or make them."""
+    from registry.session import upgrade
+
+    before, after = upgrade()
+    print(f"the registry is at version {after}" + (" already" if before == after else f", it was {before or 'empty'}"))
+
+
+def _deploy(project_name: str, strategy: str, algorithm_name: str | None, as_json: bool) -> None:
+    """Without Prefect: the way back must be open when its server is not."""
+    from tasks.promotion import deploy, said
+    from tasks.requests import request_key
+
+    result = deploy(project_name, strategy, algorithm_name, request_key())
+    if as_json:
+        _print_json(result)
+    else:
+        print(said(result))
+
+
+def _project(name: str | None, project_name: str | None) -> str:
+    given = [each for each in (name, project_name) if each is not None]
+    if len(given) != 1:
+        raise typer.BadParameter("name one project: as the first argument, or with --project-name")
+    return given[0]
+
+
+def _separated(values: list[str] | None) -> list[str] | None:
+    return [part.strip() for value in values for part in value.split(",") if part.strip()] if values else None
+
+
+def _json_object(option: str, value: str | None) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    try:
+        parsed = json.loads(value)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"{option} is not JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise typer.BadParameter(f"{option} is not a JSON object")
+    return parsed
+
+
+def _print_rows(rows: list[dict[str, Any]], head: dict[str, str], *, as_json: bool, empty: str = "none") -> None:
+    """Records as JSON, or the fields in `head` as a table under its titles."""
+    if as_json:
+        _print_json(rows)
+    elif rows:
+        _print_table(list(head.values()), [[_cell(row[field]) for field in head] for row in rows])
+    else:
+        print(empty)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, default=_jsonable, indent=2))
+
+
+def _jsonable(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value.isoformat()
+
+
+def _print_table(head: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, title in enumerate(head):
+        figures = all(not row[column].strip("-0123456789.") for row in rows)
+        table.add_column(title, justify="right" if figures else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # A pipe has no width: nothing is folded there.
+    Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value is False or value == {}:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return json.dumps(value) if isinstance(value, dict) else "yes" if value is True else str(value)
+
+
+def _say(message: str) -> None:
+    logging.getLogger("frontrunner").info(message)
+
+
+def _listen() -> None:
+    """Progress and warnings go to the terminal's error stream, a line each."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+    log = logging.getLogger("frontrunner")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        log.warning("%s: %s", category.__name__, str(message).strip().split("\n", 1)[0])
+
+    warnings.showwarning = show

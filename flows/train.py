@@ -1,0 +1,67 @@
+"""Train candidates, and deploy the best one when it beats the model that is live."""
+
+from typing import Annotated, Any, Literal
+
+from prefect import flow, unmapped
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import WithJsonSchema
+
+from tasks.algorithms import NAMES
+from tasks.promotion import promote
+from tasks.reports import TrainResult, report_training
+from tasks.requests import DEFAULT_TEST_SIZE, checked_request, request_key
+from tasks.snapshots import take_snapshot
+from tasks.tracking import training_run
+from tasks.training import finished, threads_each, train_candidate, workers
+
+AlgorithmName = Annotated[str, WithJsonSchema({"type": "string", "enum": NAMES})]
+
+
+@flow(
+    name="train",
+    flow_run_name="train {project_name}",
+    task_runner=ThreadPoolTaskRunner(max_workers=workers()),  # type: ignore[arg-type]
+    validate_parameters=False,  # our own checks say in one line what is wrong, and change no type silently
+)
+def train(
+    project_name: str,
+    task: Literal["classification", "regression"] | None = None,
+    relation_name: str | None = None,
+    y_column_name: str | None = None,
+    algorithms: list[AlgorithmName] | None = None,
+    hyperparams: dict[str, dict[str, Any]] | None = None,
+    test_size: float = DEFAULT_TEST_SIZE,
+    test_sampling: Literal["stratified", "random", "last"] | None = None,
+    automatic_deploy: bool = True,
+    seed: int = 0,
+) -> TrainResult:
+    """Train candidates for a project and deploy the best one if it beats the live model.
+
+    Args:
+        project_name: The project; it is made with its first training.
+        task: What is predicted: labels (classification) or numbers (regression). Needed for a new project only.
+        relation_name: Where the rows are, SOURCE:NAME: sklearn:digits, files:flights.parquet, warehouse:public.orders.
+            Empty: train again on the project's newest snapshot.
+        y_column_name: The column to predict. Needed with a relation.
+        algorithms: What to train; empty: linear, random_forest and xgboost.
+        hyperparams: {algorithm: {parameter: value}}, as in {"svm": {"C": 10}}; what is not named keeps its library's
+            default.
+        test_size: The share of the rows to score on (0.25), or above 1 their count.
+        test_sampling: Which rows those are; empty: stratified for classification, random for regression. last: the
+            newest, at the end.
+        automatic_deploy: Deploy the best candidate if it beats the live model. Off: only record.
+        seed: For the split and for every estimator that draws random numbers.
+
+    Returns:
+        The leaderboard, which model was deployed, and why or why not.
+    """
+    request = checked_request(
+        project_name, task, relation_name, y_column_name, algorithms, hyperparams, test_size, test_sampling, seed
+    )
+    training = take_snapshot(request, request_key())
+    with training_run(training.run):
+        threads = threads_each(len(request.algorithms))
+        futures = train_candidate.map(unmapped(training), list(request.algorithms), unmapped(threads))
+        models = finished(training, futures)
+        decision = promote(training, models, automatic_deploy)
+        return report_training(training, models, decision)

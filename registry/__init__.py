@@ -1,0 +1,1 @@
+"""What is remembered (projects, snapshots, models, every deployment) and which model is live."""

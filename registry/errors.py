@@ -1,0 +1,114 @@
+"""Every error that Frontrunner raises on purpose; each message names the thing and the mend."""
+
+from collections.abc import Iterable
+
+
+class FrontrunnerError(Exception):
+    """The root. Its text is one line, fit for a terminal or a Prefect run page."""
+
+
+class InvalidInput(FrontrunnerError):
+    """An argument that cannot be used; nothing was fitted or recorded."""
+
+
+class UnknownValue(InvalidInput):
+    def __init__(self, what: str, value: object, valid: Iterable[str]) -> None:
+        super().__init__(f"unknown {what} {value!r}: choose one of {', '.join(valid) or '(there are none)'}")
+
+
+class InvalidName(InvalidInput):
+    pass
+
+
+class TaskMismatch(InvalidInput):
+    def __init__(self, name: str, task: str, wanted: str) -> None:
+        super().__init__(
+            f"project {name!r} is a {task} project, not {wanted}: leave task out, or train {wanted} under another name"
+        )
+
+
+class BadData(InvalidInput):
+    """The rows cannot be trained on; nothing was fitted or recorded."""
+
+
+class UnknownRelation(BadData):
+    pass
+
+
+class UnknownColumn(BadData):
+    def __init__(self, column: str, relation: str, columns: Iterable[str]) -> None:
+        super().__init__(f"{relation} has no column {column!r}; it has {_some(columns)}")
+
+
+class BadHyperparameter(InvalidInput):
+    pass
+
+
+class MissingExtra(FrontrunnerError):
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package: pip install 'frontrunner[{extra}]'")
+
+
+class UnknownProject(FrontrunnerError):
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        names = _some(known)
+        super().__init__(
+            f"there is no project {name!r}; "
+            + (f"there are {names}" if names else "train one first: frontrunner train NAME --task … --relation-name …")
+        )
+
+
+class UnknownModel(FrontrunnerError):
+    def __init__(self, model_id: int) -> None:
+        super().__init__(f"there is no model {model_id}; `frontrunner models PROJECT` lists a project's models")
+
+
+class NoCandidate(FrontrunnerError):
+    """No model qualifies; the history is unchanged."""
+
+
+class NothingToTrainOn(FrontrunnerError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"project {name!r} has no snapshot to train on again: name a relation_name and a y_column_name"
+        )
+
+
+class CandidateFailed(FrontrunnerError):
+    """One candidate could not be fitted, scored or saved; the others are not touched."""
+
+
+class AllCandidatesFailed(FrontrunnerError):
+    def __init__(self, reasons: Iterable[tuple[str, str]]) -> None:
+        said = "; ".join(f"{algorithm}: {reason}" for algorithm, reason in reasons)
+        super().__init__(f"no candidate could be trained, so nothing was deployed. {said}")
+
+
+class RegistryUnavailable(FrontrunnerError):
+    pass
+
+
+class RegistryOutdated(FrontrunnerError):
+    pass
+
+
+class RegistryConflict(FrontrunnerError):
+    """The database refused a row that would have made the record wrong; nothing was written."""
+
+
+class TrackingUnavailable(FrontrunnerError):
+    """MLflow could not be reached or refused; a deploy never raises this, a training does."""
+
+
+class ArtifactMissing(FrontrunnerError):
+    pass
+
+
+class ArtifactChanged(FrontrunnerError):
+    """A file is not the one that was recorded; it was not opened."""
+
+
+def _some(names: Iterable[str], limit: int = 20) -> str:
+    listed = [repr(name) for name in names]
+    more = f", … ({len(listed)} in all)" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more

@@ -1,0 +1,203 @@
+"""Questions about what is remembered; each answers with frozen values, never with rows of a session."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from registry.errors import NothingToTrainOn, UnknownModel, UnknownProject
+from registry.schema import Deployment, Model, Project, Snapshot
+from registry.session import transaction
+from registry.strategies import live
+from registry.values import Artifact, DeploymentRecord, ModelRecord, ProjectRecord, SnapshotRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectSummary:
+    """A project and what is live in it; the last five are None when nothing is."""
+
+    project_name: str
+    task: str
+    trained_models: int
+    model_id: int | None
+    algorithm_name: str | None
+    score: float | None
+    strategy: str | None
+    deployed_at: datetime | None
+
+
+def find_project(name: str) -> ProjectRecord | None:
+    with transaction() as session:
+        row = session.scalar(select(Project).where(Project.name == name))
+        return ProjectRecord(row.id, row.name, row.task) if row else None
+
+
+def project(name: str) -> ProjectRecord:
+    """Raises: UnknownProject."""
+    with transaction() as session:
+        return _project(session, name)
+
+
+def projects() -> list[ProjectSummary]:
+    """Every project by name, with its live deployment."""
+    newest = (
+        select(Deployment.project_id, func.max(Deployment.seq).label("seq")).group_by(Deployment.project_id).subquery()
+    )
+    trained = (
+        select(func.count())
+        .where(Model.project_id == Project.id, Model.score.is_not(None))
+        .correlate(Project)
+        .scalar_subquery()
+    )
+    statement = (
+        select(Project, trained, Deployment, Model)
+        .outerjoin(newest, newest.c.project_id == Project.id)
+        .outerjoin(Deployment, (Deployment.project_id == Project.id) & (Deployment.seq == newest.c.seq))
+        .outerjoin(Model, Model.id == Deployment.model_id)
+        .order_by(Project.name)
+    )
+    with transaction() as session:
+        return [
+            ProjectSummary(
+                row.name,
+                row.task,
+                count,
+                model and model.id,
+                model and model.algorithm,
+                model and model.score,
+                deployment and deployment.strategy,
+                deployment and deployment.deployed_at,
+            )
+            for row, count, deployment, model in session.execute(statement).tuples()
+        ]
+
+
+def models(project_name: str) -> list[ModelRecord]:
+    """Every model of a project, the newest first. Raises: UnknownProject."""
+    return _models(project_name, Model.id.is_not(None))
+
+
+def run_models(project_name: str, request_prefix: str) -> list[ModelRecord]:
+    """The candidates of one training run. Raises: UnknownProject."""
+    return _models(project_name, Model.request_key.startswith(request_prefix, autoescape=True))
+
+
+def model(model_id: int) -> ModelRecord:
+    """Raises: UnknownModel."""
+    with transaction() as session:
+        row = session.get(Model, model_id)
+        if row is None:
+            raise UnknownModel(model_id)
+        return model_record(row)
+
+
+def live_model(project_name: str) -> ModelRecord | None:
+    """The model that answers for this project now; None when nothing is deployed. Raises: UnknownProject."""
+    with transaction() as session:
+        row = session.scalar(live(_project(session, project_name).id))
+        return model_record(row) if row else None
+
+
+def history(project_name: str) -> list[DeploymentRecord]:
+    """Every deployment of a project, the newest first. Raises: UnknownProject."""
+    with transaction() as session:
+        statement = (
+            select(Deployment, Model)
+            .join(Model, Model.id == Deployment.model_id)
+            .where(Deployment.project_id == _project(session, project_name).id)
+            .order_by(Deployment.seq.desc())
+        )
+        return [
+            DeploymentRecord(
+                deployment.seq,
+                deployment.strategy,
+                row.algorithm,
+                row.id,
+                score_of(row),
+                deployment.deployed_at,
+                deployment.deployed_by,
+            )
+            for deployment, row in session.execute(statement).tuples()
+        ]
+
+
+def snapshot(snapshot_id: int) -> SnapshotRecord:
+    with transaction() as session:
+        return snapshot_record(session.get_one(Snapshot, snapshot_id))
+
+
+def newest_snapshot(project_name: str) -> SnapshotRecord:
+    """Raises: UnknownProject, NothingToTrainOn."""
+    with transaction() as session:
+        statement = (
+            select(Snapshot)
+            .where(Snapshot.project_id == _project(session, project_name).id)
+            .order_by(Snapshot.id.desc())
+            .limit(1)
+        )
+        row = session.scalar(statement)
+        if row is None:
+            raise NothingToTrainOn(project_name)
+        return snapshot_record(row)
+
+
+def score_of(row: Model) -> float:
+    """The score of a deployed model: it was trained, and the table lets no trained model be without one."""
+    assert row.score is not None
+    return row.score
+
+
+def model_record(row: Model) -> ModelRecord:
+    return ModelRecord(
+        row.id,
+        row.project_id,
+        row.snapshot_id,
+        row.algorithm,
+        row.hyperparams,
+        row.status,
+        row.score,
+        row.metrics,
+        row.reason,
+        _artifact(row),
+        row.mlflow_run_id,
+        row.mlflow_model_id,
+        row.created_at,
+    )
+
+
+def snapshot_record(row: Snapshot) -> SnapshotRecord:
+    return SnapshotRecord(
+        row.id,
+        row.project_id,
+        row.relation_name,
+        tuple(row.y_column_names),
+        row.test_size,
+        row.test_sampling,
+        row.seed,
+        row.train_rows,
+        row.test_rows,
+        tuple(row.columns),
+        Artifact(row.artifact_uri, row.artifact_sha256, row.artifact_bytes),
+    )
+
+
+def _project(session: Session, name: str) -> ProjectRecord:
+    row = session.scalar(select(Project).where(Project.name == name))
+    if row is None:
+        raise UnknownProject(name, session.scalars(select(Project.name).order_by(Project.name)))
+    return ProjectRecord(row.id, row.name, row.task)
+
+
+def _models(project_name: str, which: ColumnElement[bool]) -> list[ModelRecord]:
+    with transaction() as session:
+        statement = (
+            select(Model).where(Model.project_id == _project(session, project_name).id, which).order_by(Model.id.desc())
+        )
+        return [model_record(row) for row in session.scalars(statement)]
+
+
+def _artifact(row: Model) -> Artifact | None:
+    if row.artifact_uri is None or row.artifact_sha256 is None or row.artifact_bytes is None:
+        return None
+    return Artifact(row.artifact_uri, row.artifact_sha256, row.artifact_bytes)

@@ -1,0 +1,181 @@
+"""The tables. What can be a constraint is one; `migrations/` makes the same tables and a test proves it."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from registry.vocabulary import Sampling, Status, Strategy, Task
+
+REVISION = "0001"  # what a registry must be at; the newest file in migrations/versions
+VERSION_TABLE = "frontrunner_version"
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in an INTEGER key
+Json = JSON(none_as_null=True)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Always aware, always UTC; SQLite keeps no time zone of its own."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _closed(kind: type[StrEnum], name: str) -> Enum:
+    return Enum(
+        kind,
+        name=name,
+        native_enum=False,
+        create_constraint=True,
+        length=20,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+def _trained_only() -> dict[str, Any]:
+    return {f"{dialect}_where": text("status = 'trained'") for dialect in ("sqlite", "postgresql")}
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMES)
+
+
+class Project(Base):
+    __tablename__ = "projects"
+    __table_args__ = (
+        CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    task: Mapped[Task] = mapped_column(_closed(Task, "task"))
+    # Counts promotions tried; updating it first is what makes them take turns.
+    revision: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class Snapshot(Base):
+    """Rows as they were frozen: one Parquet file, the training rows first, then the test rows."""
+
+    __tablename__ = "snapshots"
+    __table_args__ = (
+        UniqueConstraint("project_id", "id"),  # what (project_id, snapshot_id) of a model refers to
+        CheckConstraint("train_rows > 0 AND test_rows > 0", name="rows"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    relation_name: Mapped[str] = mapped_column(Text)
+    y_column_names: Mapped[list[str]] = mapped_column(Json)
+    test_size: Mapped[float]  # a share below 1, else a count of rows: as it was asked for
+    test_sampling: Mapped[Sampling] = mapped_column(_closed(Sampling, "test_sampling"))
+    seed: Mapped[int] = mapped_column(BigInteger)
+    train_rows: Mapped[int] = mapped_column(BigInteger)
+    test_rows: Mapped[int] = mapped_column(BigInteger)
+    columns: Mapped[list[dict[str, Any]]] = mapped_column(Json)  # name and type of each, in order
+    artifact_uri: Mapped[str] = mapped_column(Text)
+    artifact_sha256: Mapped[str] = mapped_column(String(64))
+    artifact_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class Model(Base):
+    __tablename__ = "models"
+    __table_args__ = (
+        UniqueConstraint("project_id", "id"),  # what (project_id, model_id) of a deployment refers to
+        UniqueConstraint("request_key"),  # a retried candidate is the same candidate
+        ForeignKeyConstraint(["project_id", "snapshot_id"], ["snapshots.project_id", "snapshots.id"]),
+        # PostgreSQL sorts NaN above every number, so a NaN would win: only finite scores get in.
+        CheckConstraint("score BETWEEN -1e308 AND 1e308", name="score_finite"),
+        CheckConstraint(
+            "status <> 'trained' OR (score IS NOT NULL AND artifact_uri IS NOT NULL"
+            " AND artifact_sha256 IS NOT NULL AND artifact_bytes IS NOT NULL)",
+            name="trained_is_complete",
+        ),
+        CheckConstraint("status = 'trained' OR score IS NULL", name="only_trained_has_score"),
+        CheckConstraint("status <> 'failed' OR reason IS NOT NULL", name="failed_has_reason"),
+        Index("ix_models_best", "project_id", "score", "id", **_trained_only()),
+        Index("ix_models_best_of_algorithm", "project_id", "algorithm", "score", "id", **_trained_only()),
+        Index("ix_models_newest", "project_id", "id", **_trained_only()),
+        Index("ix_models_newest_of_algorithm", "project_id", "algorithm", "id", **_trained_only()),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    snapshot_id: Mapped[int] = mapped_column(Id)
+    algorithm: Mapped[str] = mapped_column(String(64))
+    hyperparams: Mapped[dict[str, Any]] = mapped_column(Json)
+    status: Mapped[Status] = mapped_column(_closed(Status, "status"))
+    score: Mapped[float | None]  # the key metric of the project's task; higher is better
+    metrics: Mapped[dict[str, float]] = mapped_column(Json)
+    reason: Mapped[str | None] = mapped_column(Text)  # why it failed
+    artifact_uri: Mapped[str | None] = mapped_column(Text)
+    artifact_sha256: Mapped[str | None] = mapped_column(String(64))
+    artifact_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    mlflow_run_id: Mapped[str | None] = mapped_column(String(64))
+    mlflow_model_id: Mapped[str | None] = mapped_column(String(64))
+    request_key: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Deployment(Base):
+    """One row a deployment, never changed (triggers refuse it); the highest `seq` of a project is live."""
+
+    __tablename__ = "deployments"
+    __table_args__ = (
+        UniqueConstraint("project_id", "seq"),
+        UniqueConstraint("request_key"),  # a retried deploy is the same deploy
+        ForeignKeyConstraint(["project_id", "model_id"], ["models.project_id", "models.id"]),
+        CheckConstraint("seq >= 1", name="seq_from_one"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    seq: Mapped[int] = mapped_column(BigInteger)
+    model_id: Mapped[int] = mapped_column(Id)
+    strategy: Mapped[Strategy] = mapped_column(_closed(Strategy, "strategy"))
+    deployed_by: Mapped[str] = mapped_column(Text)
+    request_key: Mapped[str] = mapped_column(String(200))
+    deployed_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

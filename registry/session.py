@@ -1,0 +1,184 @@
+"""Transactions on the registry. Nothing is opened before the first one."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, column, create_engine, event, inspect, make_url, select, table, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from registry import settings
+from registry.errors import MissingExtra, RegistryConflict, RegistryOutdated, RegistryUnavailable
+from registry.schema import REVISION, VERSION_TABLE, Base
+
+BUSY_SECONDS = 30
+CONNECT_SECONDS = 5
+UPGRADE_LOCK = 0x46524F4E54  # PostgreSQL's advisory lock while tables are made: any number that is ours
+
+
+def registry_url() -> URL:
+    """The registry's address, a SQLite path made absolute.
+
+    Raises:
+        RegistryUnavailable: it is no URL, or not one of SQLite's or PostgreSQL's.
+    """
+    try:
+        url = make_url(settings.registry_url())
+    except ArgumentError:
+        raise RegistryUnavailable("REGISTRY_URL is not a database URL, such as postgresql://user@host/name") from None
+    backend = url.get_backend_name()
+    if backend == "sqlite" and url.database not in (None, "", ":memory:"):
+        return url.set(database=str(Path(str(url.database)).absolute()))
+    if backend == "postgresql":
+        return url
+    raise RegistryUnavailable(
+        f"REGISTRY_URL must be a SQLite file or a PostgreSQL database, not {url.render_as_string()}"
+    )
+
+
+@contextmanager
+def transaction(*, write: bool = False) -> Iterator[Session]:
+    """One transaction on a registry that is known to have today's tables; committed at the end, or not at all.
+
+    A default or empty registry is made first.
+
+    Raises:
+        RegistryUnavailable: it cannot be reached, read or written.
+        RegistryOutdated: its tables are of another version.
+        RegistryConflict: a constraint refused a row.
+    """
+    url = registry_url()
+    with _translated(url):
+        engine = _ready_engine(url, os.getpid())
+        with Session(_writing(engine) if write else engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+
+def upgrade() -> tuple[str | None, str]:
+    """Brings the registry's tables to today's version, or makes them; the versions before and after."""
+    url = registry_url()
+    with _translated(url), _writing(_engine(url, os.getpid())).begin() as connection:
+        before = _locked_version(connection)
+        _migrate(connection)
+    return before, REVISION
+
+
+@cache
+def _ready_engine(url: URL, pid: int) -> Engine:
+    engine = _engine(url, pid)
+    with engine.connect() as connection:
+        version = _version(connection)
+    if version is None:
+        with _writing(engine).begin() as connection:
+            if _locked_version(connection) is None:  # another process may have been quicker
+                _refuse_foreign_tables(connection, url)
+                _migrate(connection)
+    elif version != REVISION:
+        raise _wrong_version(version)
+    return engine
+
+
+@cache
+def _engine(url: URL, _pid: int) -> Engine:
+    """One engine a process: a connection that crossed a fork would be used by two."""
+    try:
+        if url.get_backend_name() == "sqlite":
+            return _sqlite_engine(url)
+        return create_engine(
+            url,
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": int(url.query.get("connect_timeout", CONNECT_SECONDS))},  # type: ignore[arg-type]
+        )
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"REGISTRY_URL with {url.drivername}", "postgres") from error
+    except NoSuchModuleError as error:
+        raise RegistryUnavailable(f"REGISTRY_URL names an unknown driver: {url.drivername}") from error
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: sqlite3.Connection, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        # A writer that begins deferred fails at once when another wrote meanwhile; one that begins immediate waits.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
+
+    return engine
+
+
+def _writing(engine: Engine) -> Engine:
+    return engine.execution_options(write=True)
+
+
+def _version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    version: str | None = connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
+    return version
+
+
+def _locked_version(connection: Connection) -> str | None:
+    """The version, with every other process that would make or upgrade the tables kept waiting."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+    return _version(connection)
+
+
+def _refuse_foreign_tables(connection: Connection, url: URL) -> None:
+    taken = sorted(set(Base.metadata.tables) & set(inspect(connection).get_table_names()))
+    if taken:
+        raise RegistryUnavailable(
+            f"{url.render_as_string()} has tables of its own named {', '.join(taken)}: give the registry a database"
+            " or schema to itself"
+        )
+
+
+def _migrate(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    version = _version(connection)
+    if version is not None and version > REVISION:
+        raise _wrong_version(version)
+    command.upgrade(config, "head")
+
+
+def _wrong_version(version: str) -> RegistryOutdated:
+    if version < REVISION:
+        return RegistryOutdated(f"the registry is at version {version}, this is {REVISION}: run `frontrunner upgrade`")
+    return RegistryOutdated(f"the registry is at version {version}, newer than {REVISION}: upgrade Frontrunner itself")
+
+
+@contextmanager
+def _translated(url: URL) -> Iterator[None]:
+    where = url.render_as_string()  # without the password
+    try:
+        yield
+    except IntegrityError as error:
+        raise RegistryConflict(f"the registry refused the row: {_first_line(error)}") from error
+    except OperationalError as error:
+        raise RegistryUnavailable(f"the registry {where} cannot be used: {_first_line(error)}") from error
+    except DBAPIError as error:
+        raise RegistryUnavailable(f"the registry {where} failed: {_first_line(error)}") from error
+    except OSError as error:
+        raise RegistryUnavailable(f"the registry {where} cannot be used: {error}") from error
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().split("\n", 1)[0]

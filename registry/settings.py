@@ -1,0 +1,42 @@
+"""The settings: environment variables, with defaults below `.frontrunner/` in the working folder. Read at each use."""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+HOME = ".frontrunner"
+
+
+def registry_url() -> str:
+    return os.environ.get("REGISTRY_URL") or f"sqlite:///{HOME}/registry.db"
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI; a relative SQLite path is made absolute, so that it means the same in every process."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{HOME}/mlflow.db"
+    path = uri.removeprefix("sqlite:///")
+    return uri if path == uri else f"sqlite:///{Path(path).absolute()}"
+
+
+def artifact_root() -> str | None:
+    """Where MLflow keeps files when no server decides that: beside its SQLite file, or below `.frontrunner/`."""
+    uri = tracking_uri()
+    if urlsplit(uri).scheme in ("http", "https"):
+        return None
+    folder = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path(HOME)
+    return (folder / "artifacts").absolute().as_uri()
+
+
+def data_root() -> Path:
+    return Path(os.environ.get("DATA_ROOT") or "data")
+
+
+def source_url(source: str) -> str | None:
+    """The database of a source: `warehouse` is SOURCE_WAREHOUSE_URL."""
+    return os.environ.get(f"SOURCE_{source.upper()}_URL") if source.isidentifier() else None
+
+
+def sources() -> list[str]:
+    """The sources that are set, by the names that relations use."""
+    names = [key for key in os.environ if key.startswith("SOURCE_") and key.endswith("_URL")]
+    return sorted(key.removeprefix("SOURCE_").removesuffix("_URL").lower() for key in names)

@@ -1,0 +1,66 @@
+"""The closed sets, stored by value, and the one metric that decides for each task."""
+
+from enum import StrEnum
+from typing import TypeVar
+
+from registry.errors import UnknownValue
+
+
+class Task(StrEnum):
+    REGRESSION = "regression"
+    CLASSIFICATION = "classification"
+
+
+class Sampling(StrEnum):
+    """How test rows are taken: shuffled, shuffled with equal class shares, or the newest at the end."""
+
+    RANDOM = "random"
+    STRATIFIED = "stratified"
+    LAST = "last"
+
+
+class Status(StrEnum):
+    RUNNING = "running"
+    TRAINED = "trained"
+    FAILED = "failed"
+
+
+class Strategy(StrEnum):
+    """Why a model was deployed; a person chooses among the first three, `new_score` is the automatic rule."""
+
+    BEST_SCORE = "best_score"
+    MOST_RECENT = "most_recent"
+    ROLLBACK = "rollback"
+    NEW_SCORE = "new_score"
+
+
+KEY_METRIC = {Task.REGRESSION: "r2", Task.CLASSIFICATION: "f1"}
+METRIC_LABEL = {"r2": "R2", "f1": "F1"}
+DEFAULT_SAMPLING = {Task.REGRESSION: Sampling.RANDOM, Task.CLASSIFICATION: Sampling.STRATIFIED}
+
+
+def task_named(value: str) -> Task:
+    return _member("task", value, list(Task))
+
+
+def sampling_named(value: str) -> Sampling:
+    return _member("test_sampling", value, list(Sampling))
+
+
+def strategy_named(value: str) -> Strategy:
+    """A strategy that a person may ask for.
+
+    Raises:
+        UnknownValue: it is none of best_score, most_recent, rollback.
+    """
+    return _member("strategy", value, [s for s in Strategy if s is not Strategy.NEW_SCORE])
+
+
+Kind = TypeVar("Kind", bound=StrEnum)
+
+
+def _member(what: str, value: str, members: list[Kind]) -> Kind:
+    for member in members:
+        if member == value:
+            return member
+    raise UnknownValue(what, value, members)

@@ -1,0 +1,108 @@
+"""What people read: the leaderboard and the decision, on the Prefect run page and at the terminal."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+
+from registry.values import Decision, DeployResult, ModelRecord
+from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Task
+from tasks.promotion import said
+from tasks.snapshots import Training
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row of the leaderboard: where it failed, `score` is None, `metrics` is empty and `reason` is said."""
+
+    algorithm: str
+    score: float | None
+    status: str
+    model_id: int
+    mlflow_run_id: str | None
+    metrics: dict[str, float]
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What `train` answers: the leaderboard, the best first; what was deployed (None: nothing), and why or why not."""
+
+    project_name: str
+    task: Task
+    snapshot_id: int
+    leaderboard: tuple[Candidate, ...]
+    deployed: bool
+    deployed_model_id: int | None
+    live_model_id: int | None
+    reason: str
+
+
+@task(cache_policy=NO_CACHE)
+def report_training(training: Training, models: list[ModelRecord], decision: Decision) -> TrainResult:
+    """The result of a run; the decision and the leaderboard are put on the run's page."""
+    ranked = sorted(models, key=lambda model: (model.score is None, -(model.score or 0), -model.id))
+    result = TrainResult(
+        project_name=decision.project_name,
+        task=training.request.task,
+        snapshot_id=training.snapshot_id,
+        leaderboard=tuple(_candidate(model) for model in ranked),
+        deployed=decision.deployed,
+        deployed_model_id=decision.challenger_id if decision.deployed else None,
+        live_model_id=decision.live_model_id,
+        reason=decision.reason,
+    )
+    _publish("leaderboard", f"**{result.reason}**\n\n{_markdown(leaderboard(result))}", result.reason)
+    return result
+
+
+@task(cache_policy=NO_CACHE)
+def report_deploy(result: DeployResult) -> None:
+    """What was live, what is, and how to undo it, on the run's page."""
+    undo = "" if not result.changed else f"\n\nTo undo it, run `rollback` for `{result.project_name}`."
+    _publish("deploy", f"**{said(result)}**{undo}", said(result))
+
+
+def leaderboard(result: TrainResult) -> list[list[str]]:
+    """The leaderboard as lines of cells, the first one the head; a figure that a candidate does not have is empty."""
+    key = KEY_METRIC[result.task]
+    others = list(dict.fromkeys(name for row in result.leaderboard for name in row.metrics if name != key))
+    return [
+        ["algorithm", METRIC_LABEL[key], *others, "status", "model", "reason"],
+        *(
+            [
+                row.algorithm,
+                _figure(row.score),
+                *(_figure(row.metrics.get(name)) for name in others),
+                row.status,
+                str(row.model_id),
+                row.reason or "",
+            ]
+            for row in result.leaderboard
+        ),
+    ]
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    head, *rows = lines
+    cells = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells)
+
+
+def _candidate(model: ModelRecord) -> Candidate:
+    return Candidate(
+        model.algorithm, model.score, model.status, model.id, model.mlflow_run_id, model.metrics, model.reason
+    )
+
+
+def _figure(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _publish(key: str, markdown: str, description: str) -> None:
+    """Outside of a flow run there is no page to write on."""
+    if FlowRunContext.get():
+        create_markdown_artifact(markdown, key=key, description=description)

@@ -1,0 +1,149 @@
+"""What was asked for, checked before anything is read, fitted or written; and who asked."""
+
+import getpass
+import math
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from prefect.runtime import flow_run
+
+from registry import queries
+from registry.errors import InvalidInput, TaskMismatch
+from registry.history import checked_name
+from registry.values import SnapshotRecord
+from registry.vocabulary import DEFAULT_SAMPLING, Sampling, Task, sampling_named, task_named
+from tasks.algorithms import checked_algorithms, checked_hyperparams
+
+DEFAULT_TEST_SIZE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest:
+    """A training run that can begin. `snapshot` is the one to train on again, None when a relation is to be read."""
+
+    project_name: str
+    task: Task
+    relation_name: str
+    y_column_names: tuple[str, ...]
+    algorithms: tuple[str, ...]
+    hyperparams: dict[str, dict[str, Any]]
+    test_size: float
+    test_sampling: Sampling
+    seed: int
+    snapshot: SnapshotRecord | None
+
+
+def checked_request(
+    project_name: str,
+    task: str | None,
+    relation_name: str | None,
+    y_column_name: str | Sequence[str] | None,
+    algorithms: list[str] | None,
+    hyperparams: dict[str, dict[str, Any]] | None,
+    test_size: float,
+    test_sampling: str | None,
+    seed: int,
+) -> TrainingRequest:
+    """The request with its defaults filled in.
+
+    Without a relation the project's newest snapshot is trained on again, split as it is: what is said of it then must
+    agree with it (test_size left at its default says nothing).
+
+    Raises:
+        InvalidInput: an argument is wrong by itself, or disagrees with the project or the snapshot.
+        UnknownProject, NothingToTrainOn: there is no relation, and nothing to train on again.
+    """
+    name = checked_name(project_name)
+    size = checked_test_size(test_size)
+    y_column_names = _y_column_names(y_column_name)
+    sampling = sampling_named(test_sampling) if test_sampling else None
+    snapshot = None if relation_name else queries.newest_snapshot(name)
+    resolved = _task(name, task)
+    chosen = checked_algorithms(resolved, algorithms)
+    if snapshot:
+        asked = {"y_column_name": y_column_names, "test_size": size, "test_sampling": sampling}
+        _refuse_disagreement(snapshot, {what: value for what, value in asked.items() if _said(what, value)})
+        relation_name, y_column_names = snapshot.relation_name, snapshot.y_column_names
+        size, sampling = snapshot.test_size, snapshot.test_sampling
+    elif not y_column_names:
+        raise InvalidInput(f"which column of {relation_name} is to be predicted? Name it: y_column_name")
+    return TrainingRequest(
+        name,
+        resolved,
+        str(relation_name),
+        y_column_names,
+        tuple(chosen),
+        checked_hyperparams(resolved, chosen, hyperparams),
+        size,
+        sampling or DEFAULT_SAMPLING[resolved],
+        checked_seed(seed),
+        snapshot,
+    )
+
+
+def checked_test_size(test_size: float) -> float:
+    """A share of the rows between 0 and 1, or a count of two rows or more.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    is_number = isinstance(test_size, (int, float)) and not isinstance(test_size, bool) and math.isfinite(test_size)
+    if is_number and (0 < test_size < 1 or (test_size > 1 and test_size == int(test_size))):
+        return test_size
+    raise InvalidInput(f"test_size is a share between 0 and 1 or a count of at least 2 rows, not {test_size!r}")
+
+
+def checked_seed(seed: int) -> int:
+    if isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32:
+        return seed
+    raise InvalidInput(f"seed is a whole number from 0 to {2**32 - 1}, not {seed!r}")
+
+
+def request_key() -> str:
+    """The same for every retry of one flow run, another for each call outside of one."""
+    return flow_run.get_id() or uuid4().hex
+
+
+def requested_by() -> str:
+    """The flow run that asks, or the person at the terminal."""
+    name = flow_run.get_name()
+    return f"flow run {name}" if name else f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _y_column_names(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given or ())
+    if len(names) > 1:
+        raise InvalidInput(f"one y_column_name at a time; {len(names)} were given: {', '.join(names)}")
+    return names
+
+
+def _task(project_name: str, given: str | None) -> Task:
+    """The task that was asked for, or the one that the project has."""
+    wanted = task_named(given) if given else None
+    project = queries.find_project(project_name)
+    if project is None and wanted is None:
+        raise InvalidInput(f"project {project_name!r} is new: say its task, classification or regression")
+    if project and wanted and project.task != wanted:
+        raise TaskMismatch(project_name, project.task, wanted)
+    return project.task if project else Task(str(wanted))
+
+
+def _said(what: str, value: Any) -> bool:
+    return bool(value) and not (what == "test_size" and value == DEFAULT_TEST_SIZE)
+
+
+def _refuse_disagreement(snapshot: SnapshotRecord, asked: dict[str, Any]) -> None:
+    has = {
+        "y_column_name": snapshot.y_column_names,
+        "test_size": snapshot.test_size,
+        "test_sampling": snapshot.test_sampling,
+    }
+    for what, value in asked.items():
+        if value != has[what]:
+            raise InvalidInput(
+                f"snapshot {snapshot.id} of {snapshot.relation_name} has {what} {has[what]!r}, not {value!r}: leave it"
+                " out to train on the same rows again, or name the relation to take a new snapshot"
+            )

@@ -1,0 +1,71 @@
+"""Metrics on the test rows. Higher is better for the key metric, and it is finite or the candidate fails."""
+
+import math
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from sklearn import metrics
+
+from registry.errors import CandidateFailed
+from registry.vocabulary import KEY_METRIC, Task
+
+
+def score(task: Task, pipeline: Any, X_test: Any, y_test: Any) -> tuple[float, dict[str, float]]:
+    """The key metric and all metrics of a fitted pipeline on k test rows; `score_time` is that of predicting them.
+
+    Classification: f1, precision and recall are those of the larger of two labels, and the mean over the labels (macro)
+    where there are more; a share of nothing counts as 0. roc_auc and log_loss are for two labels.
+
+    Raises:
+        CandidateFailed: the key metric is not a finite number.
+    """
+    started = perf_counter()
+    predicted = pipeline.predict(X_test)
+    took = perf_counter() - started
+    if task is Task.REGRESSION:
+        measured = _regression(y_test, predicted)
+    else:
+        measured = _classification(pipeline, X_test, y_test, predicted)
+    key = measured[KEY_METRIC[task]]
+    if not math.isfinite(key):
+        raise CandidateFailed(f"its {KEY_METRIC[task]} on the test rows is {key}, not a finite number")
+    finite = {name: float(value) for name, value in measured.items() if math.isfinite(value)}
+    return float(key), {**finite, "score_time": took}
+
+
+def _regression(y_test: Any, predicted: Any) -> dict[str, float]:
+    if not np.isfinite(predicted).all():
+        raise CandidateFailed("it predicts values that are not finite numbers")
+    return {
+        "r2": metrics.r2_score(y_test, predicted),
+        "mean_absolute_error": metrics.mean_absolute_error(y_test, predicted),
+        "mean_squared_error": metrics.mean_squared_error(y_test, predicted),
+    }
+
+
+def _classification(pipeline: Any, X_test: Any, y_test: Any, predicted: Any) -> dict[str, float]:
+    labels = pipeline.classes_
+    binary = len(labels) == 2
+    average: dict[str, Any] = {"average": "binary", "pos_label": labels[1]} if binary else {"average": "macro"}
+    measured = {
+        "f1": metrics.f1_score(y_test, predicted, zero_division=0, **average),
+        "precision": metrics.precision_score(y_test, predicted, zero_division=0, **average),
+        "recall": metrics.recall_score(y_test, predicted, zero_division=0, **average),
+        "accuracy": metrics.accuracy_score(y_test, predicted),
+        "mcc": metrics.matthews_corrcoef(y_test, predicted),
+    }
+    return measured | (_ranking(pipeline, X_test, np.asarray(y_test) == labels[1]) if binary else {})
+
+
+def _ranking(pipeline: Any, X_test: Any, positive: Any) -> dict[str, float]:
+    """From probabilities where the estimator has them, else roc_auc from its decision function."""
+    if positive.all() or not positive.any():
+        return {}
+    if hasattr(pipeline, "predict_proba"):
+        probability = pipeline.predict_proba(X_test)[:, 1]
+        return {
+            "roc_auc": metrics.roc_auc_score(positive, probability),
+            "log_loss": metrics.log_loss(positive, probability),
+        }
+    return {"roc_auc": metrics.roc_auc_score(positive, pipeline.decision_function(X_test))}

@@ -1,0 +1,190 @@
+"""Rows, checked, split and frozen: one Parquet file, the training rows first, then the test rows."""
+
+import logging
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from registry import history
+from registry.artifacts import verified
+from registry.errors import BadData
+from registry.values import Artifact, SnapshotRecord
+from registry.vocabulary import Sampling, Task
+from tasks import sources, tracking
+from tasks.checks import check_sides, check_strata, checked_rows
+from tasks.requests import TrainingRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+log = logging.getLogger("frontrunner")
+_reading = Lock()  # candidates of one process start together: the first one reads, the others find it read
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A training run that has its rows: what every candidate needs to know."""
+
+    request: TrainingRequest
+    key: str
+    snapshot_id: int
+    run: tracking.Run
+
+
+class Rows(NamedTuple):
+    """X_* are n × d frames of the feature columns, y_* the n targets with their original labels."""
+
+    X_train: "pd.DataFrame"
+    y_train: "np.ndarray[Any, Any]"
+    X_test: "pd.DataFrame"
+    y_test: "np.ndarray[Any, Any]"
+
+
+class Frozen(NamedTuple):
+    """A Parquet file with its split: the first `train_rows` rows are for fitting, the next `test_rows` for scoring."""
+
+    path: Path
+    train_rows: int
+    test_rows: int
+    columns: list[dict[str, Any]]
+
+
+@task(cache_policy=NO_CACHE, task_run_name="snapshot of {request.relation_name}")
+def take_snapshot(request: TrainingRequest, key: str) -> Training:
+    """Freezes the relation's rows, or takes the snapshot to train on again, and begins the MLflow run that keeps them.
+
+    Raises:
+        BadData: the rows cannot be trained on; nothing was recorded, neither here nor in MLflow.
+        TrackingUnavailable: MLflow cannot be reached; nothing was recorded.
+    """
+    if request.snapshot:
+        run = tracking.start_run(request, key)
+        return _begun(request, key, request.snapshot, run)
+    with TemporaryDirectory(prefix="frontrunner-") as folder:
+        log.info("reading %s", request.relation_name)
+        frozen = freeze(sources.read(request.relation_name), request, Path(folder))
+        run = tracking.start_run(request, key)
+        with tracking.failing(run.id):
+            snapshot = _record(request, frozen, tracking.save_rows(run, frozen.path))
+    return _begun(request, key, snapshot, run)
+
+
+def freeze(frame: "pd.DataFrame", request: TrainingRequest, folder: Path) -> Frozen:
+    """Writes the rows, in the order of their split, to a file in `folder`.
+
+    Raises:
+        BadData: they cannot be trained on; the message says why.
+    """
+    import numpy as np
+
+    target, relation_name = request.y_column_names[0], request.relation_name
+    frame = checked_rows(frame, relation_name, request.y_column_names, request.task)
+    labels = frame[target].to_numpy()
+    train, test = split(labels, request.task, request.test_size, request.test_sampling, request.seed)
+    check_sides(labels[train], labels[test], request.task, relation_name)
+    path = folder / "rows.parquet"
+    frame.iloc[np.concatenate([train, test])].to_parquet(path, index=False)
+    columns = [{"name": str(name), "type": str(kind)} for name, kind in frame.dtypes.items()]
+    return Frozen(path, len(train), len(test), columns)
+
+
+def split(
+    labels: "np.ndarray[Any, Any]", kind: Task, test_size: float, sampling: Sampling, seed: int
+) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
+    """Positions of the training and of the test rows.
+
+    `random` and `stratified` are scikit-learn's train_test_split to the row: k = ceil(test_size * n). `last` takes the
+    k last rows as PostgresML does: k = test_size * n, rounded half up. Above 1, test_size is k itself.
+
+    Raises:
+        BadData: one side would be too small, or a class cannot be on both.
+    """
+    import numpy as np
+    from sklearn.model_selection import train_test_split
+
+    rows = len(labels)
+    shares = test_size < 1
+    k = math.floor(test_size * rows + 0.5) if shares and sampling is Sampling.LAST else math.ceil(test_size * rows)
+    k = k if shares else int(test_size)
+    if k < 2 or rows - k < 2:
+        raise BadData(
+            f"{rows} rows with test_size {test_size} leave {rows - k} to fit and {k} to test: at least 2 each"
+        )
+    positions = np.arange(rows)
+    if sampling is Sampling.LAST:
+        return positions[:-k], positions[-k:]
+    if sampling is Sampling.STRATIFIED:
+        check_strata(labels, k, kind)
+    stratify = labels if sampling is Sampling.STRATIFIED else None
+    size = test_size if shares else k
+    train, test = train_test_split(positions, test_size=size, random_state=seed, stratify=stratify)
+    return train, test
+
+
+def rows(snapshot: SnapshotRecord) -> Rows:
+    """The frozen rows, read once for all candidates of this process.
+
+    Raises:
+        ArtifactMissing, ArtifactChanged: the file is gone, or is not the one that was recorded.
+    """
+    with _reading:
+        return _read(snapshot.artifact, snapshot.y_column_names, snapshot.train_rows)
+
+
+def forget_rows() -> None:
+    """A process that lives on after a run gets its memory back."""
+    _read.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _read(artifact: Artifact, y_column_names: tuple[str, ...], train_rows: int) -> Rows:
+    import pandas as pd
+
+    with verified(artifact) as path:
+        frame = pd.read_parquet(path)
+    X, y = frame.drop(columns=list(y_column_names)), _labels(frame[y_column_names[0]])
+    return Rows(X.iloc[:train_rows], y[:train_rows], X.iloc[train_rows:], y[train_rows:])
+
+
+def _begun(request: TrainingRequest, key: str, snapshot: SnapshotRecord, run: tracking.Run) -> Training:
+    with tracking.failing(run.id):
+        tracking.log_training(run, request, snapshot)
+    log.info(
+        "snapshot %d of %s: %s rows to fit, %s to test, %d features (%s)",
+        snapshot.id,
+        snapshot.relation_name,
+        f"{snapshot.train_rows:,}",
+        f"{snapshot.test_rows:,}",
+        len(snapshot.columns) - len(snapshot.y_column_names),
+        snapshot.test_sampling,
+    )
+    return Training(request, key, snapshot.id, run)
+
+
+def _record(request: TrainingRequest, frozen: Frozen, artifact: Artifact) -> SnapshotRecord:
+    return history.record_snapshot(
+        request.project_name,
+        request.task,
+        relation_name=request.relation_name,
+        y_column_names=list(request.y_column_names),
+        test_size=request.test_size,
+        test_sampling=request.test_sampling,
+        seed=request.seed,
+        train_rows=frozen.train_rows,
+        test_rows=frozen.test_rows,
+        columns=frozen.columns,
+        artifact=artifact,
+    )
+
+
+def _labels(target: "pd.Series[Any]") -> "np.ndarray[Any, Any]":
+    """Text labels as numpy's own text, which a fitted classifier keeps and gives back."""
+    return target.to_numpy(dtype=str) if target.dtype.kind not in "iufb" else target.to_numpy()

@@ -1,0 +1,342 @@
+"""The only writer to MLflow: a run for each training and candidate, the fitted models, the mirror of what is live.
+
+Explicit ids and one batch a call: MLflow's fluent functions keep an active run of their own for every thread.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from registry import queries, settings
+from registry.artifacts import TRUSTED_TYPES, describe
+from registry.errors import TrackingUnavailable
+from registry.values import Artifact, ModelRecord, SnapshotRecord
+from tasks.requests import TrainingRequest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
+
+log = logging.getLogger("frontrunner")
+
+LIVE = "live"  # the alias, so that models:/frontrunner-1@live is what answers for project 1
+FILE = "model.skops"  # as MLflow's scikit-learn flavour calls it
+SIGNATURE_ROWS = 100
+BOUNDS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # else 7 and 120 s
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
+PACKAGES = ("xgboost", "lightgbm", "catboost")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A training's MLflow run, the parent of its candidates' runs."""
+
+    id: str
+    experiment_id: str
+    artifact_uri: str
+
+
+def start_run(request: TrainingRequest, request_key: str) -> Run:
+    """Begins the parent run in the project's experiment, which is made with the first one.
+
+    Raises:
+        TrackingUnavailable: MLflow cannot be reached. (So for every function here but `end_run` and `mirror_live`.)
+    """
+    with _translated():
+        mlflow = client()
+        experiment_id = _experiment(mlflow, request.project_name)
+        run = mlflow.create_run(
+            experiment_id, run_name=f"train {request.project_name}", tags=_tags(request.project_name, request_key)
+        )
+        return Run(run.info.run_id, experiment_id, str(run.info.artifact_uri))
+
+
+def save_rows(run: Run, path: Path) -> Artifact:
+    """Puts a snapshot's file beside the run."""
+    with _translated():
+        client().log_artifact(run.id, str(path), "snapshot")
+    return describe(path, f"{run.artifact_uri}/snapshot/{path.name}")
+
+
+def log_training(run: Run, request: TrainingRequest, snapshot: SnapshotRecord) -> None:
+    """What the run trains on and how: its parameters and its data set."""
+    from mlflow.entities import Param, RunTag
+
+    params = {
+        "task": request.task,
+        "relation_name": snapshot.relation_name,
+        "y_column_name": ", ".join(snapshot.y_column_names),
+        "test_size": snapshot.test_size,
+        "test_sampling": snapshot.test_sampling,
+        "seed": request.seed,
+    }
+    with _translated():
+        mlflow = client()
+        mlflow.log_batch(
+            run.id,
+            params=[Param(name, str(value)) for name, value in params.items()],
+            tags=[RunTag("frontrunner.snapshot_id", str(snapshot.id))],
+        )
+        mlflow.log_inputs(run.id, datasets=[_dataset(snapshot)])
+
+
+def end_run(run_id: str, status: str, note: str = "") -> None:
+    """Closes a run as FINISHED or FAILED, with a note for its page, if MLflow still answers."""
+    try:
+        with _translated():
+            mlflow = client()
+            if note:
+                mlflow.set_tag(run_id, "mlflow.note.content", note)
+            mlflow.set_terminated(run_id, status)
+    except TrackingUnavailable as error:
+        log.warning("MLflow's run %s stays open: %s", run_id, error)
+
+
+@contextmanager
+def failing(run_id: str) -> Iterator[None]:
+    """A run in which something goes wrong ends as FAILED."""
+    try:
+        yield
+    except BaseException as error:
+        end_run(run_id, "FAILED", " ".join(str(error).split()))
+        raise
+
+
+@contextmanager
+def training_run(run: Run) -> Iterator[None]:
+    """The training's run ends with it, one way or the other."""
+    with failing(run.id):
+        yield
+    end_run(run.id, "FINISHED")
+
+
+def start_candidate(parent: Run, model: ModelRecord, snapshot: SnapshotRecord, project_name: str, key: str) -> str:
+    """Begins a candidate's run below the training's; its id."""
+    from mlflow.entities import Param
+
+    tags = _tags(project_name, key) | {
+        "mlflow.parentRunId": parent.id,
+        "frontrunner.snapshot_id": str(snapshot.id),
+        "frontrunner.model_id": str(model.id),
+    }
+    params = {"algorithm": model.algorithm, **model.hyperparams}
+    with _translated():
+        mlflow = client()
+        run_id: str = mlflow.create_run(parent.experiment_id, run_name=model.algorithm, tags=tags).info.run_id
+        mlflow.log_batch(run_id, params=[Param(name, str(value)[:6000]) for name, value in params.items()])
+        mlflow.log_inputs(run_id, datasets=[_dataset(snapshot)])
+        return run_id
+
+
+def save_model(parent: Run, run_id: str, model: ModelRecord, pipeline: Any, X: Any, y: Any) -> tuple[Artifact, str]:
+    """Saves the fitted pipeline as an MLflow model of the run, one skops file in it; that file and the model's id."""
+    import mlflow.sklearn
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    with _translated(), TemporaryDirectory(prefix="frontrunner-") as folder:
+        store = client()
+        logged = store.create_logged_model(
+            parent.experiment_id,
+            name=f"{model.algorithm}-{model.id}",
+            source_run_id=run_id,
+            tags={"frontrunner.model_id": str(model.id)},
+        )
+        try:
+            path = Path(folder) / "model"
+            mlflow.sklearn.save_model(
+                pipeline,
+                str(path),
+                mlflow_model=Model(run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id),
+                signature=_signature(X, y),
+                pip_requirements=_requirements(pipeline),
+                serialization_format="skops",
+                skops_trusted_types=list(TRUSTED_TYPES),
+            )
+            store.log_model_artifacts(logged.model_id, str(path))
+            store.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        except BaseException:
+            store.finalize_logged_model(logged.model_id, "FAILED")
+            raise
+        store.finalize_logged_model(logged.model_id, "READY")
+        artifact = describe(path / FILE, f"{logged.artifact_location}/{FILE}")
+        return artifact, logged.model_id
+
+
+def log_metrics(run_id: str, mlflow_model_id: str, snapshot: SnapshotRecord, metrics: dict[str, float]) -> None:
+    """Metrics tied to the run, the model and the data set they were measured on."""
+    from mlflow.entities import Metric
+
+    dataset = _dataset(snapshot).dataset
+    now = int(time() * 1000)
+    with _translated():
+        client().log_batch(
+            run_id,
+            metrics=[
+                Metric(name, value, now, 0, mlflow_model_id, dataset.name, dataset.digest)
+                for name, value in metrics.items()
+            ],
+        )
+
+
+def mirror_live(project_name: str) -> bool:
+    """Makes MLflow's alias `live` name the registry's live model; False, with a warning, where MLflow does not answer.
+
+    The registry is asked again afterwards: when another deploy came between, its model is mirrored too, so whoever
+    mirrors last leaves the newest.
+    """
+    mirrored = None
+    try:
+        with _translated():
+            while (model := queries.live_model(project_name)) and model.id != mirrored:
+                _set_alias(client(), project_name, model)
+                mirrored = model.id
+    except TrackingUnavailable as error:
+        log.warning("the deployment stands, but MLflow's alias %r lags behind until the next deploy: %s", LIVE, error)
+        return False
+    return True
+
+
+def registered_name(project_id: int) -> str:
+    """The project's name in MLflow's model registry, where not every character may stand in a name."""
+    return f"frontrunner-{project_id}"
+
+
+def client() -> "MlflowClient":
+    """A client of the tracking server, or of the local store, which is made on first use."""
+    for name, value in BOUNDS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    uri = settings.tracking_uri()
+    if uri.startswith("sqlite:///"):
+        _make_store(uri, Path(uri.removeprefix("sqlite:///")))
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _make_store(uri: str, path: Path) -> None:
+    """Several processes that make an empty store at once break it, so one makes it while the others wait."""
+    made = path.with_name(f"{path.name}.made")
+    if made.exists() and path.exists():
+        return
+    from filelock import FileLock
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table
+        MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+        made.touch()
+
+
+def _experiment(mlflow: "MlflowClient", project_name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    name = f"frontrunner/{project_name}"
+    found = mlflow.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return mlflow.create_experiment(name, artifact_location=settings.artifact_root())
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = mlflow.get_experiment_by_name(name)  # another run made it since
+            assert found is not None
+    return str(found.experiment_id)
+
+
+def _set_alias(mlflow: "MlflowClient", project_name: str, model: ModelRecord) -> None:
+    from mlflow.exceptions import MlflowException
+
+    assert model.artifact is not None, "a model that was deployed was saved"
+
+    name = registered_name(model.project_id)
+    try:
+        mlflow.create_registered_model(
+            name,
+            tags={"frontrunner.project": project_name},
+            description=f"The models that were live in the project {project_name!r}; {LIVE!r} is the one that is.",
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    versions = mlflow.search_model_versions(f"name = '{name}' and run_id = '{model.mlflow_run_id}'")
+    version = (
+        versions[0]
+        if versions
+        else mlflow.create_model_version(
+            name,
+            source=model.artifact.uri.removesuffix(f"/{FILE}"),  # models:/… would be looked up in MLflow's global store
+            run_id=model.mlflow_run_id,
+            model_id=model.mlflow_model_id,
+            tags={"frontrunner.model_id": str(model.id)},
+        )
+    )
+    mlflow.set_registered_model_alias(name, LIVE, version.version)
+
+
+def _tags(project_name: str, request_key: str) -> dict[str, str]:
+    return {"frontrunner.project": project_name, "frontrunner.request": request_key}
+
+
+def _dataset(snapshot: SnapshotRecord) -> "DatasetInput":
+    """The snapshot as MLflow's data set: its digest is that of the frozen file."""
+    import json
+
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    columns = [{"name": column["name"], "type": column["type"], "required": True} for column in snapshot.columns]
+    dataset = Dataset(
+        name=snapshot.relation_name[:500],
+        digest=snapshot.artifact.sha256[:8],
+        source_type="frontrunner",
+        source=json.dumps({"snapshot_id": snapshot.id, "uri": snapshot.artifact.uri}),
+        schema=json.dumps({"mlflow_colspec": columns[:100]}),
+        profile=json.dumps({"train_rows": snapshot.train_rows, "test_rows": snapshot.test_rows}),
+    )
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])
+
+
+def _signature(X: Any, y: Any) -> Any:
+    """Columns and types of the first rows; whole numbers are given as fractional ones: a gap may come later."""
+    from mlflow.models import infer_signature
+
+    head = X.head(SIGNATURE_ROWS)
+    whole = head.select_dtypes("integer").columns
+    return infer_signature(head.astype(dict.fromkeys(whole, "float64")), y[:SIGNATURE_ROWS])
+
+
+def _requirements(pipeline: Any) -> list[str]:
+    """What an environment needs to load it; said here, since MLflow would start a process for each model to find out."""
+    from importlib.metadata import version
+
+    used = re.findall("|".join(PACKAGES), repr([type(step).__module__ for step in _parts(pipeline)]))
+    return [f"{name}=={version(name)}" for name in (*REQUIREMENTS, *sorted(set(used)))]
+
+
+def _parts(pipeline: Any) -> list[Any]:
+    estimator = pipeline[-1]
+    return [estimator, *getattr(estimator, "estimators_", [])]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        first_line = str(error).strip().split("\n", 1)[0]
+        raise TrackingUnavailable(f"MLflow at {_address()} did not do it: {first_line}") from error
+
+
+def _address() -> str:
+    """The tracking URI without what stands before an @."""
+    return re.sub(r"//[^/@]*@", "//", settings.tracking_uri())

@@ -1,0 +1,164 @@
+"""One candidate: fit it, score it, save it, record it. A candidate that fails is recorded and fails alone."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from threading import Lock
+from time import perf_counter
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+
+from registry import history, queries
+from registry.errors import CandidateFailed, FrontrunnerError, RegistryUnavailable
+from registry.values import ModelRecord
+from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Status
+from registry.vocabulary import Task as MlTask
+from tasks import snapshots, tracking
+from tasks.snapshots import Training
+
+log = logging.getLogger("frontrunner")
+
+
+@task(cache_policy=NO_CACHE, task_run_name="train {algorithm}")
+def train_candidate(training: Training, algorithm: str, threads: int) -> int:
+    """One candidate as a step of a flow; its model's id."""
+    return candidate(training, algorithm, threads).id
+
+
+def finished(training: Training, futures: Iterable[PrefectFuture[int]]) -> list[ModelRecord]:
+    """Waits for the candidates; all of them as they were recorded, the failed ones too."""
+    for future in futures:
+        with suppress(CandidateFailed):
+            future.result()
+    return queries.run_models(training.request.project_name, f"{training.key}:")
+
+
+def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
+    """Fits, scores, saves and records one candidate.
+
+    Raises:
+        CandidateFailed: it could not be done; that is recorded with its reason.
+        RegistryUnavailable: there is nowhere to record it.
+    """
+    request = training.request
+    snapshot = queries.snapshot(training.snapshot_id)
+    model = history.start_model(snapshot, algorithm, request.hyperparams[algorithm], f"{training.key}:{algorithm}")
+    if model.status is Status.TRAINED:  # a retry of a run that had finished this one
+        return model
+    log.info("%s: training", algorithm)
+    run_id = None
+    try:
+        run_id = tracking.start_candidate(training.run, model, snapshot, request.project_name, training.key)
+        rows = snapshots.rows(snapshot)
+        pipeline, fit_time = fit(request.task, algorithm, model.hyperparams, rows, request.seed, threads)
+        from tasks.scoring import score
+
+        key_metric, metrics = score(request.task, pipeline, rows.X_test, rows.y_test)
+        metrics = {**metrics, "fit_time": fit_time}
+        artifact, mlflow_model_id = tracking.save_model(
+            training.run, run_id, model, pipeline, rows.X_train, rows.y_train
+        )
+        tracking.log_metrics(run_id, mlflow_model_id, snapshot, metrics)
+        tracking.end_run(run_id, "FINISHED")
+    except RegistryUnavailable:
+        raise
+    except Exception as error:  # whatever a library raises: it must not sink the other candidates
+        reason = _reason(error)
+        log.warning("%s: failed: %s", algorithm, reason)
+        if run_id:
+            tracking.end_run(run_id, "FAILED", reason)
+        history.fail_model(model.id, reason, run_id)
+        raise CandidateFailed(f"{algorithm}: {reason}") from error
+    log.info("%s: %s %.4f in %.2f s", algorithm, METRIC_LABEL[KEY_METRIC[request.task]], key_metric, fit_time)
+    return history.finish_model(
+        model.id,
+        score=key_metric,
+        metrics=metrics,
+        artifact=artifact,
+        mlflow_run_id=run_id,
+        mlflow_model_id=mlflow_model_id,
+    )
+
+
+def fit(
+    task: MlTask, algorithm: str, hyperparams: dict[str, Any], rows: snapshots.Rows, seed: int, threads: int
+) -> tuple[Any, float]:
+    """A pipeline fitted on the training rows by at most `threads` threads, and the seconds that the fit alone took."""
+    from sklearn.ensemble import VotingClassifier
+    from sklearn.pipeline import Pipeline
+
+    from tasks.algorithms import needs_encoded_labels, new_estimator
+    from tasks.preprocessing import preprocessor
+
+    estimator = new_estimator(task, algorithm, hyperparams, seed)
+    takes_gaps = estimator.__sklearn_tags__().input_tags.allow_nan
+    if needs_encoded_labels(estimator):
+        # A vote of one: scikit-learn's own class encodes the labels and gives the original ones back.
+        estimator = VotingClassifier([(algorithm, estimator)], voting="soft")
+    prepared = preprocessor(task, rows.X_train, takes_gaps=takes_gaps, seed=seed)
+    pipeline = Pipeline([("preprocessing", prepared), ("model", estimator)])
+    with _limited(threads):
+        started = perf_counter()
+        pipeline.fit(rows.X_train, rows.y_train)
+        return pipeline, perf_counter() - started
+
+
+def threads_each(candidates: int) -> int:
+    """Candidates that run at once times their threads make the machine's cores."""
+    cores = workers()
+    return max(1, cores // min(cores, candidates))
+
+
+def workers() -> int:
+    """How many candidates run at once."""
+    return os.cpu_count() or 1
+
+
+class _SharedLimit:
+    """BLAS has one number of threads for the whole process: the first candidate in sets it, the last out resets it."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._limit = Lock(), 0, ExitStack()
+
+    @contextmanager
+    def __call__(self, threads: int) -> Iterator[None]:
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            if self._inside == 0:
+                self._limit.enter_context(threadpool_limits(threads, user_api="blas"))
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._limit.close()
+
+
+_blas_limited = _SharedLimit()
+
+
+@contextmanager
+def _limited(threads: int) -> Iterator[None]:
+    """OpenMP counts for this thread alone (scikit-learn's trees and xgboost), joblib too, BLAS for the process."""
+    from joblib import parallel_config
+    from threadpoolctl import threadpool_limits
+
+    with (
+        _blas_limited(threads),
+        threadpool_limits(threads, user_api="openmp"),
+        parallel_config(backend="threading", n_jobs=threads),
+    ):
+        yield
+
+
+def _reason(error: Exception) -> str:
+    """One line; the type is said unless the error is ours and speaks for itself."""
+    said = " ".join(str(error).split())[:500]
+    return said if isinstance(error, FrontrunnerError) and said else f"{type(error).__name__}: {said}"
