@@ -4,8 +4,8 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, column, create_engine, event, inspect, make_url, select, table, text
@@ -20,6 +20,9 @@ from registry.schema import REVISION, VERSION_TABLE, Base
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 5
 UPGRADE_LOCK = 0x46524F4E54  # PostgreSQL's advisory lock while tables are made: any number that is ours
+
+_opening = Lock()
+_engines: dict[tuple[URL, int], Engine] = {}
 
 
 def registry_url() -> URL:
@@ -55,7 +58,7 @@ def transaction(*, write: bool = False) -> Iterator[Session]:
     """
     url = registry_url()
     with _translated(url):
-        engine = _ready_engine(url, os.getpid())
+        engine = _ready_engine(url)
         with Session(_writing(engine) if write else engine, expire_on_commit=False) as session, session.begin():
             yield session
 
@@ -63,30 +66,51 @@ def transaction(*, write: bool = False) -> Iterator[Session]:
 def upgrade() -> tuple[str | None, str]:
     """Brings the registry's tables to today's version, or makes them; the versions before and after."""
     url = registry_url()
-    with _translated(url), _writing(_engine(url, os.getpid())).begin() as connection:
-        before = _locked_version(connection)
-        _migrate(connection)
+    with _translated(url):
+        engine = _new_engine(url)
+        try:
+            with _writing(engine).begin() as connection:
+                before = _locked_version(connection)
+                _migrate(connection, url, before)
+        finally:
+            engine.dispose()
     return before, REVISION
 
 
-@cache
-def _ready_engine(url: URL, pid: int) -> Engine:
-    engine = _engine(url, pid)
+def close() -> None:
+    """Closes every connection of this process; the next transaction opens a new one."""
+    with _opening:
+        for engine in _engines.values():
+            engine.dispose()
+        _engines.clear()
+
+
+def _ready_engine(url: URL) -> Engine:
+    """One engine a process (a connection that crossed a fork would be used by two), its tables known to be today's."""
+    key = url, os.getpid()
+    with _opening:
+        if key not in _engines:
+            engine = _new_engine(url)
+            try:
+                _check_version(engine, url)
+            except BaseException:
+                engine.dispose()
+                raise
+            _engines[key] = engine
+        return _engines[key]
+
+
+def _check_version(engine: Engine, url: URL) -> None:
     with engine.connect() as connection:
         version = _version(connection)
     if version is None:
         with _writing(engine).begin() as connection:
-            if _locked_version(connection) is None:  # another process may have been quicker
-                _refuse_foreign_tables(connection, url)
-                _migrate(connection)
+            _migrate(connection, url, _locked_version(connection))
     elif version != REVISION:
         raise _wrong_version(version)
-    return engine
 
 
-@cache
-def _engine(url: URL, _pid: int) -> Engine:
-    """One engine a process: a connection that crossed a fork would be used by two."""
+def _new_engine(url: URL) -> Engine:
     try:
         if url.get_backend_name() == "sqlite":
             return _sqlite_engine(url)
@@ -137,6 +161,22 @@ def _locked_version(connection: Connection) -> str | None:
     return _version(connection)
 
 
+def _migrate(connection: Connection, url: URL, version: str | None) -> None:
+    if version is None:
+        _refuse_foreign_tables(connection, url)
+    elif version > REVISION:
+        raise _wrong_version(version)
+    elif version == REVISION:
+        return  # another process was quicker
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
 def _refuse_foreign_tables(connection: Connection, url: URL) -> None:
     taken = sorted(set(Base.metadata.tables) & set(inspect(connection).get_table_names()))
     if taken:
@@ -144,19 +184,6 @@ def _refuse_foreign_tables(connection: Connection, url: URL) -> None:
             f"{url.render_as_string()} has tables of its own named {', '.join(taken)}: give the registry a database"
             " or schema to itself"
         )
-
-
-def _migrate(connection: Connection) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    version = _version(connection)
-    if version is not None and version > REVISION:
-        raise _wrong_version(version)
-    command.upgrade(config, "head")
 
 
 def _wrong_version(version: str) -> RegistryOutdated:

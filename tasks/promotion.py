@@ -35,18 +35,13 @@ def recorded_scores(kind: Task) -> Rule:
             return Verdict(True, f"{_named(challenger)} is the first one live: {label} {challenger.score:.4f}")
         wins = beats(challenger.score, incumbent.score)
         verb = "replaces" if wins else ("ties with" if challenger.score == incumbent.score else "does not beat")
-        rows = (
-            ""
-            if challenger.snapshot_id == incumbent.snapshot_id
-            else (
-                f"; scored on different rows: snapshot {challenger.snapshot_id}, the live one on {incumbent.snapshot_id}"
-            )
-        )
-        return Verdict(
-            wins,
+        said = (
             f"{_named(challenger)} {verb} {_named(incumbent)}: {label} {challenger.score:.4f} against"
-            f" {incumbent.score:.4f} ({challenger.score - incumbent.score:+.4f}){rows}",
+            f" {incumbent.score:.4f} ({challenger.score - incumbent.score:+.4f})"
         )
+        if challenger.snapshot_id != incumbent.snapshot_id:
+            said += f"; scored on different rows: snapshots {challenger.snapshot_id} and {incumbent.snapshot_id}"
+        return Verdict(wins, said)
 
     return rule
 
@@ -94,7 +89,7 @@ def deploy(project_name: str, strategy: str, algorithm_name: str | None, key: st
     """Makes the strategy's choice live. MLflow's alias follows if it can; the deploy does not wait for it to be well.
 
     Raises:
-        InvalidInput: an unknown strategy or algorithm.
+        InvalidInput: there is no such strategy.
         UnknownProject, NoCandidate: there is nothing that could be deployed; the history is unchanged.
     """
     name, chosen = checked_name(project_name), strategy_named(strategy)

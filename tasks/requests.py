@@ -109,8 +109,8 @@ def request_key() -> str:
 
 def requested_by() -> str:
     """The flow run that asks, or the person at the terminal."""
-    name = flow_run.get_name()
-    return f"flow run {name}" if name else f"{getpass.getuser()}@{socket.gethostname()}"
+    run_id = flow_run.get_id()
+    return f"flow run {run_id}" if run_id else f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _y_column_names(given: str | Sequence[str] | None) -> tuple[str, ...]:

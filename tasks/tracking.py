@@ -314,16 +314,13 @@ def _signature(X: Any, y: Any) -> Any:
 
 
 def _requirements(pipeline: Any) -> list[str]:
-    """What an environment needs to load it; said here, since MLflow would start a process for each model to find out."""
+    """What an environment needs to load it; said here, since MLflow would start a process a model to find out."""
     from importlib.metadata import version
 
-    used = re.findall("|".join(PACKAGES), repr([type(step).__module__ for step in _parts(pipeline)]))
-    return [f"{name}=={version(name)}" for name in (*REQUIREMENTS, *sorted(set(used)))]
-
-
-def _parts(pipeline: Any) -> list[Any]:
     estimator = pipeline[-1]
-    return [estimator, *getattr(estimator, "estimators_", [])]
+    parts = [estimator, *getattr(estimator, "estimators_", [])]
+    used = {type(part).__module__.partition(".")[0] for part in parts} & set(PACKAGES)
+    return [f"{name}=={version(name)}" for name in (*REQUIREMENTS, *sorted(used))]
 
 
 @contextmanager

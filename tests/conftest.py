@@ -1,0 +1,102 @@
+"""What the tests stand on: a workspace of their own for each, both databases, a Prefect server, and stories."""
+
+import os
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from registry import session
+from tests.support.postgres import postgres_server
+from tests.support.processes import free_port, running
+from tests.support.story import Story
+
+os.environ.update(PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1", PREFECT_LOGGING_TO_CONSOLE_LEVEL="ERROR")
+
+_numbers = count()
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working folder with no setting set: what is written lands below it."""
+    for name in ("REGISTRY_URL", "MLFLOW_TRACKING_URI", "DATA_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    session.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server; its URL wants a {database}."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> Iterator[str]:
+    """An empty database."""
+    name = f"test_{next(_numbers)}"
+    admin = create_engine(postgres.format(database="postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield postgres.format(database=name)
+    session.close()
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def registry_url(request: pytest.FixtureRequest, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty registry, on each database in turn."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{workspace / 'registry.db'}"
+    else:
+        url = request.getfixturevalue("postgres_url")
+    monkeypatch.setenv("REGISTRY_URL", url)
+    return url
+
+
+@pytest.fixture
+def story(registry_url: str) -> Story:
+    """A project of which models can be said to be trained and deployed, on each database in turn."""
+    return Story()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Prefect server on a database of its own; its API address."""
+    home = tmp_path_factory.mktemp("prefect")
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    env = os.environ | {"PREFECT_HOME": str(home)}
+    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with running(command, lambda: _answers(f"{api}/health"), home / "server.log", env=env):
+        yield api
+
+
+@pytest.fixture
+def prefect(prefect_server: str, tmp_path: Path) -> Iterator[str]:
+    """Flows of this test run against the Prefect server."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: prefect_server}):
+        yield prefect_server
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return response.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def pytest_sessionstart() -> None:
+    assert sqlite3.sqlite_version_info >= (3, 35), "UPDATE … RETURNING needs SQLite 3.35"

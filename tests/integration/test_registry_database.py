@@ -1,0 +1,119 @@
+"""How the registry's database comes to be, and what is said when it is not as it should be."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect, text
+
+import registry
+from registry import queries, session
+from registry.errors import RegistryOutdated, RegistryUnavailable
+from registry.schema import REVISION, VERSION_TABLE, Base
+
+
+def test_the_default_database_makes_itself(workspace: Path) -> None:
+    assert queries.projects() == []
+    assert (workspace / ".frontrunner" / "registry.db").is_file()
+
+
+def test_an_empty_database_makes_itself_and_stays(registry_url: str) -> None:
+    assert queries.projects() == []
+    session.close()
+    assert session.upgrade() == (REVISION, REVISION)
+
+
+def test_migrations_make_the_schema(registry_url: str, tmp_path: Path) -> None:
+    """Tables, columns, indexes and foreign keys by alembic's own comparison; checks and uniques by name and text."""
+    session.upgrade()
+    engine = create_engine(registry_url)
+    with engine.connect() as connection:
+        options = {"compare_type": True, "include_object": lambda _o, name, *_: name != VERSION_TABLE}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata) == []
+        migrated = _constraints(connection)
+        for statement in ("DROP VIEW overview", "DROP VIEW trained_models", "DROP VIEW deployed_models"):
+            connection.execute(text(statement))
+        Base.metadata.drop_all(connection)
+        Base.metadata.create_all(connection)
+        assert _constraints(connection) == migrated
+        connection.rollback()
+    engine.dispose()
+
+
+def _constraints(connection):
+    inspector = inspect(connection)
+    return {
+        table: (
+            sorted((check["name"], check["sqltext"]) for check in inspector.get_check_constraints(table)),
+            sorted((unique["name"], unique["column_names"]) for unique in inspector.get_unique_constraints(table)),
+            sorted((key["name"], key["constrained_columns"]) for key in inspector.get_foreign_keys(table)),
+            sorted((index["name"], index["column_names"]) for index in inspector.get_indexes(table)),
+        )
+        for table in Base.metadata.tables
+    }
+
+
+def test_the_newest_migration_is_the_version_that_is_asked_for() -> None:
+    scripts = ScriptDirectory(str(Path(registry.__file__).parent / "migrations"))
+    assert scripts.get_current_head() == REVISION
+
+
+def test_migrations_import_nothing_from_the_application() -> None:
+    for file in (Path(registry.__file__).parent / "migrations" / "versions").glob("r*.py"):
+        source = file.read_text()
+        assert not [word for word in ("registry", "tasks", "flows") if f"import {word}" in source or f"from {word}" in source]
+
+
+@pytest.mark.parametrize(("version", "mend"), [("0000", "run `frontrunner upgrade`"), ("9999", "upgrade Frontrunner")])
+def test_another_version_is_told_what_to_do(registry_url: str, version: str, mend: str) -> None:
+    session.upgrade()
+    _execute(registry_url, f"UPDATE {VERSION_TABLE} SET version_num = '{version}'")
+    with pytest.raises(RegistryOutdated, match=mend):
+        queries.projects()
+
+
+def test_a_database_of_somebody_elses_is_left_alone(registry_url: str) -> None:
+    _execute(registry_url, "CREATE TABLE projects (title TEXT)")
+    with pytest.raises(RegistryUnavailable, match="has tables of its own named projects"):
+        queries.projects()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("not a url", "REGISTRY_URL is not a database URL"),
+        ("mysql://me@host/db", "must be a SQLite file or a PostgreSQL database"),
+        ("sqlite://", "must be a SQLite file"),
+        ("sqlite:////proc/nowhere/registry.db", "cannot be used"),
+        ("postgresql+psycopg://me:secret@127.0.0.1:1/db", r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/db cannot be used"),
+    ],
+)
+def test_a_registry_that_cannot_be_used_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, url: str, said: str
+) -> None:
+    monkeypatch.setenv("REGISTRY_URL", url)
+    with pytest.raises(RegistryUnavailable, match=said) as caught:
+        queries.projects()
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_importing_the_registry_is_light() -> None:
+    code = (
+        "import sys, registry.queries, registry.history, registry.artifacts\n"
+        "heavy = {'prefect', 'sklearn', 'mlflow', 'pandas', 'xgboost', 'skops', 'alembic'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _execute(url: str, statement: str) -> None:
+    session.close()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()

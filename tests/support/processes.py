@@ -1,0 +1,56 @@
+"""Servers of the tests: real ones, on free ports, that end with the test run even when it is killed."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LIBC = ctypes.CDLL(None) if os.name == "posix" else None
+
+
+def die_with_parent() -> None:
+    """For Popen's preexec_fn: the kernel ends this process when the test run ends."""
+    if hasattr(LIBC, "prctl"):
+        LIBC.prctl(1, signal.SIGKILL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(
+    command: list[str], ready: Callable[[], bool], log: Path, *, env: dict[str, str] | None = None, seconds: float = 120
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in the background, once it answers; what it printed is in the error when it does not."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, env=env, preexec_fn=die_with_parent, start_new_session=True
+        )
+    try:
+        until = time.monotonic() + seconds
+        while not ready():
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"{command} did not start:\n{log.read_text()[-4000:]}")
+            time.sleep(0.2)
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """The process and what it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
