@@ -123,7 +123,7 @@ def new_estimator(task: Task, name: str, hyperparams: dict[str, Any], seed: int)
         if parameter not in known:
             raise BadHyperparameter(f"{name} has no hyperparameter {parameter!r}; it has {', '.join(sorted(known))}")
     seeded = {"random_state": seed} if "random_state" in known else {}
-    return estimator_class(**seeded, **QUIET.get(name, {}), **hyperparams)
+    return estimator_class(**(seeded | QUIET.get(name, {}) | hyperparams))
 
 
 def needs_encoded_labels(estimator: Any) -> bool:

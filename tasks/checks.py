@@ -46,7 +46,7 @@ def check_strata(labels: "np.ndarray[Any, Any]", k: int, task: Task) -> None:
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
         raise BadData(
-            f"class {classes[counts.argmin()].item()!r} has one row and cannot be both fitted and tested: use"
+            f"class {_shown(classes[counts.argmin()])} has one row and cannot be both fitted and tested: use"
             " test_sampling random, or leave it out"
         )
     if min(k, len(labels) - k) < len(classes):
@@ -61,10 +61,10 @@ def check_sides(train: "np.ndarray[Any, Any]", test: "np.ndarray[Any, Any]", tas
 
     if task is Task.CLASSIFICATION and len(np.unique(train)) < 2:
         raise BadData(
-            f"the training rows of {relation_name} have a single class, {train[0].item()!r}: nothing to tell apart"
+            f"the training rows of {relation_name} have a single class, {_shown(train[0])}: nothing to tell apart"
         )
     if task is Task.REGRESSION and (test == test[0]).all():
-        raise BadData(f"every test row of {relation_name} has the target {test[0].item()!r}, so R2 means nothing there")
+        raise BadData(f"every test row of {relation_name} has the target {_shown(test[0])}, so R2 means nothing there")
 
 
 def _plain(column: "pd.Series[Any]", name: str, relation_name: str) -> "pd.Series[Any]":
@@ -127,3 +127,8 @@ def _checked_target(column: "pd.Series[Any]", name: str, relation_name: str, tas
             " integers or text, or train a regression"
         )
     return column
+
+
+def _shown(value: Any) -> str:
+    """A label as a person would write it, whether it is numpy's or Python's."""
+    return repr(value.item() if hasattr(value, "item") else value)

@@ -6,6 +6,7 @@ import pandas as pd
 from pandas.api import types
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
+from sklearn.model_selection import KFold
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
 from registry.vocabulary import Task
@@ -26,7 +27,10 @@ def preprocessor(task: Task, X_train: pd.DataFrame, *, takes_gaps: bool, seed: i
     steps: dict[str, Any] = {
         "numeric": "passthrough" if takes_gaps else SimpleImputer(strategy="median"),
         "one_hot": OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-        "target": TargetEncoder(target_type="continuous" if task is Task.REGRESSION else "auto", random_state=seed),
+        "target": TargetEncoder(
+            target_type="continuous" if task is Task.REGRESSION else "auto",
+            cv=KFold(min(5, len(X_train)), shuffle=True, random_state=seed),
+        ),
     }
     return ColumnTransformer(
         [(kind, steps[kind], columns) for kind, columns in named.items() if columns], verbose_feature_names_out=False

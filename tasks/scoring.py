@@ -53,8 +53,9 @@ def _classification(pipeline: Any, X_test: Any, y_test: Any, predicted: Any) -> 
         "precision": metrics.precision_score(y_test, predicted, zero_division=0, **average),
         "recall": metrics.recall_score(y_test, predicted, zero_division=0, **average),
         "accuracy": metrics.accuracy_score(y_test, predicted),
-        "mcc": metrics.matthews_corrcoef(y_test, predicted),
     }
+    if len(np.unique(y_test)) > 1:
+        measured["mcc"] = metrics.matthews_corrcoef(y_test, predicted)
     return measured | (_ranking(pipeline, X_test, np.asarray(y_test) == labels[1]) if binary else {})
 
 

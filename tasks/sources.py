@@ -1,7 +1,7 @@
 """A relation name, `SOURCE:NAME`, to a table of rows. A name never carries a credential, an address or SQL."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,12 +75,10 @@ def _files(root: Path) -> list[str]:
 
 def _read_table(source: str, url: str, name: str) -> "pd.DataFrame":
     import pandas as pd
-    from sqlalchemy import create_engine, select, table, text
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy import select, table, text
 
     schema, _, bare = name.rpartition(".")
-    try:
-        engine = create_engine(url)
+    with _database(source, url, name) as engine:
         there = _relations(engine, schema or None)
         if bare not in there:
             raise UnknownRelation(f"{source} has no table or view {name!r}; it has {_listed(there)}")
@@ -88,13 +86,27 @@ def _read_table(source: str, url: str, name: str) -> "pd.DataFrame":
         statement = select(text("*")).select_from(table(bare, schema=schema or None))
         with engine.connect().execution_options(stream_results=True) as connection:
             return pd.concat(pd.read_sql(statement, connection, chunksize=READ_ROWS), ignore_index=True)
+
+
+@contextmanager
+def _database(source: str, url: str, name: str) -> "Iterator[Engine]":
+    """The source's engine while it is read; what goes wrong is one line, without the address."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+    try:
+        engine = create_engine(url)
     except ModuleNotFoundError as error:
         raise MissingExtra(f"the source {source!r}", "postgres") from error
     except (ArgumentError, NoSuchModuleError) as error:
         raise BadData(f"SOURCE_{source.upper()}_URL is not the URL of a database whose driver is installed") from error
+    try:
+        yield engine
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
         raise BadData(f"{source}:{name} cannot be read: {reason}") from error
+    finally:
+        engine.dispose()
 
 
 def _relations(engine: "Engine", schema: str | None) -> list[str]:

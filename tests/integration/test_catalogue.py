@@ -1,0 +1,89 @@
+"""Every algorithm of the catalogue, fitted on a set with numbers, gaps and text; saved and loaded by our list of types."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from sklearn.datasets import load_diabetes, load_iris
+
+from registry.artifacts import TRUSTED_TYPES, describe, load_pipeline
+from registry.errors import ArtifactChanged, ArtifactMissing, BadHyperparameter
+from registry.vocabulary import Task
+from tasks.algorithms import ALGORITHMS, EXTRAS, NAMES, new_estimator
+from tasks.snapshots import Rows
+from tasks.training import fit
+
+CATALOGUE = [(task, name) for task in Task for name in ALGORITHMS[task]]
+
+
+def rows(task: Task) -> Rows:
+    """150 or 442 rows: numbers, one in ten missing in a column, two kinds of text; iris by name or diabetes."""
+    data = load_iris(as_frame=True) if task is Task.CLASSIFICATION else load_diabetes(as_frame=True)
+    X, draw = data.data.iloc[:, :4].copy(), np.random.default_rng(0)
+    X["few"] = pd.Series(draw.choice(["red", "green"], len(X)), dtype="str")
+    X["many"] = pd.Series([f"town {number}" for number in draw.integers(0, 30, len(X))], dtype="str")
+    X.loc[draw.random(len(X)) < 0.1, ["few", X.columns[0]]] = None
+    y = data.target_names[data.target].astype(str) if task is Task.CLASSIFICATION else data.target.to_numpy()
+    order = draw.permutation(len(X))
+    train, test = order[:-40], order[-40:]
+    return Rows(X.iloc[train], y[train], X.iloc[test], y[test])
+
+
+@pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=lambda value: str(value))
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")  # lightgbm behind the transformer
+def test_it_fits_and_comes_back_from_its_file_with_the_same_answers(task: Task, name: str, tmp_path: Path) -> None:
+    given = rows(task)
+    pipeline, seconds = fit(task, name, {}, given, seed=0, threads=1)
+    path = tmp_path / "model.skops"
+    skops.io.dump(pipeline, path)
+    loaded = load_pipeline(describe(path, path.as_uri()))
+    predicted = pipeline.predict(given.X_test)
+    assert np.array_equal(np.ravel(loaded.predict(given.X_test)), np.ravel(predicted))
+    assert seconds > 0
+    if task is Task.CLASSIFICATION:
+        assert set(np.ravel(predicted)) <= {"setosa", "versicolor", "virginica"}
+    if hasattr(pipeline, "predict_proba"):
+        assert np.array_equal(loaded.predict_proba(given.X_test), pipeline.predict_proba(given.X_test))
+
+
+@pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=lambda value: str(value))
+def test_a_parameter_that_it_does_not_have_is_refused(task: Task, name: str) -> None:
+    with pytest.raises(BadHyperparameter, match=f"{name} has no hyperparameter 'no_such'"):
+        new_estimator(task, name, {"no_such": 1}, seed=0)
+
+
+@pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=lambda value: str(value))
+def test_what_draws_random_numbers_draws_them_from_the_seed(task: Task, name: str) -> None:
+    parameters = new_estimator(task, name, {}, seed=7).get_params()
+    assert parameters.get("random_state", 7) == 7
+    if "random_state" in parameters:
+        assert new_estimator(task, name, {"random_state": 3}, seed=7).get_params()["random_state"] == 3
+
+
+def test_the_names_are_postgresmls() -> None:
+    assert len(NAMES) == 32
+    assert set(EXTRAS) < set(NAMES)
+
+
+class TestOnlyWhatWasRecordedIsOpened:
+    def test_another_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.skops"
+        path.write_bytes(b"what was saved")
+        recorded = describe(path, path.as_uri())
+        path.write_bytes(b"what was shoved")
+        with pytest.raises(ArtifactChanged, match="is not the file that was recorded"):
+            load_pipeline(recorded)
+
+    def test_no_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.skops"
+        path.write_bytes(b"what was saved")
+        recorded = describe(path, path.as_uri())
+        path.unlink()
+        with pytest.raises(ArtifactMissing, match="cannot be read"):
+            load_pipeline(recorded)
+
+    def test_no_type_that_is_not_ours_to_trust(self) -> None:
+        assert not [name for name in TRUSTED_TYPES if name.startswith(("tasks.", "flows.", "registry.", "builtins."))]

@@ -1,0 +1,125 @@
+"""What is asked for, checked before anything happens."""
+
+import math
+
+import pytest
+
+from registry import queries
+from registry.errors import (
+    BadHyperparameter,
+    InvalidInput,
+    InvalidName,
+    NothingToTrainOn,
+    TaskMismatch,
+    UnknownProject,
+    UnknownValue,
+)
+from registry.vocabulary import Sampling, Task
+from tasks.requests import TrainingRequest, checked_request, checked_test_size
+from tests.support.story import Story
+
+
+def asked(**changes) -> TrainingRequest:
+    arguments = {
+        "project_name": "iris",
+        "task": "classification",
+        "relation_name": "sklearn:iris",
+        "y_column_name": "target",
+        "algorithms": None,
+        "hyperparams": None,
+        "test_size": 0.25,
+        "test_sampling": None,
+        "seed": 0,
+    }
+    return checked_request(**(arguments | changes))
+
+
+def test_the_defaults() -> None:
+    request = asked()
+    assert request.algorithms == ("linear", "random_forest", "xgboost")
+    assert request.test_sampling is Sampling.STRATIFIED
+    assert asked(task="regression").test_sampling is Sampling.RANDOM
+
+
+REFUSED = {
+    "a blank name": ({"project_name": " "}, InvalidName, "not blank"),
+    "no task": ({"task": None}, InvalidInput, "is new: say its task"),
+    "an unknown task": ({"task": "clustering"}, UnknownValue, "choose one of regression, classification"),
+    "an unknown algorithm": ({"algorithms": ["svn"]}, UnknownValue, "unknown classification algorithm 'svn': .*svm"),
+    "the other task's algorithm": ({"algorithms": ["lasso"]}, UnknownValue, "unknown classification algorithm 'lasso'"),
+    "an unknown sampling": ({"test_sampling": "first"}, UnknownValue, "choose one of random, stratified, last"),
+    "no target": ({"y_column_name": None}, InvalidInput, "y_column_name"),
+    "an unknown hyperparameter": (
+        {"algorithms": ["svm"], "hyperparams": {"svm": {"c": 1}}},
+        BadHyperparameter,
+        "svm has no hyperparameter 'c'; it has C,",
+    ),
+    "an unknown hyperparameter of xgboost": (
+        {"hyperparams": {"xgboost": {"max_dept": 3}}},
+        BadHyperparameter,
+        "xgboost has no hyperparameter 'max_dept'.*max_depth",
+    ),
+    "hyperparams of an algorithm that is not trained": (
+        {"algorithms": ["svm"], "hyperparams": {"knn": {}}},
+        BadHyperparameter,
+        "'knn', which is not among",
+    ),
+    "hyperparams that are no dict": ({"hyperparams": {"linear": 3}}, BadHyperparameter, "are not {parameter: value}"),
+    "a seed that is none": ({"seed": -1}, InvalidInput, "seed is a whole number"),
+    "two targets": ({"y_column_name": ["a", "b"]}, InvalidInput, "one y_column_name"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_wrong_is_refused_in_one_line_and_nothing_is_recorded(what: str) -> None:
+    changes, error, reason = REFUSED[what]
+    with pytest.raises(error, match=reason):
+        asked(**changes)
+    assert queries.projects() == []
+
+
+@pytest.mark.parametrize("size", [0, 1.0, 1, -1, 1.5, math.nan, math.inf, "0.2", None, True])
+def test_a_test_size_that_is_neither_a_share_nor_a_count(size) -> None:
+    with pytest.raises(InvalidInput, match="test_size is a share between 0 and 1 or a count"):
+        checked_test_size(size)
+
+
+class TestTrainingAgain:
+    again = {"relation_name": None, "y_column_name": None, "task": None, "project_name": "churn"}
+
+    def test_takes_the_newest_snapshot_as_it_is(self) -> None:
+        story = Story()
+        newest = story.new_snapshot()
+        request = asked(**self.again)
+        assert request.snapshot == newest
+        assert (request.relation_name, request.y_column_names) == ("sklearn:iris", ("target",))
+
+    @pytest.mark.parametrize(
+        "changes", [{"y_column_name": "other"}, {"test_size": 0.5}, {"test_sampling": "last"}, {"test_size": 20}]
+    )
+    def test_what_disagrees_with_it_is_refused(self, changes) -> None:
+        Story()
+        with pytest.raises(InvalidInput, match="snapshot 1 of sklearn:iris has"):
+            asked(**(self.again | changes))
+
+    def test_what_agrees_may_be_said(self) -> None:
+        Story()
+        assert asked(**(self.again | {"y_column_name": "target", "test_sampling": "stratified"})).snapshot
+
+    def test_an_unknown_project(self) -> None:
+        with pytest.raises(UnknownProject, match="there is no project 'churn'; train one first"):
+            asked(**self.again)
+
+    def test_another_task(self) -> None:
+        Story()
+        with pytest.raises(TaskMismatch):
+            asked(project_name="churn", task=Task.REGRESSION)
+
+    def test_nothing_to_train_on(self) -> None:
+        from registry.schema import Project
+        from registry.session import transaction
+
+        with transaction(write=True) as session:
+            session.add(Project(name="churn", task=Task.CLASSIFICATION))
+        with pytest.raises(NothingToTrainOn, match="'churn' has no snapshot"):
+            asked(**self.again)
