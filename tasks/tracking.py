@@ -14,6 +14,8 @@ from tempfile import TemporaryDirectory
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from prefect.runtime import flow_run
+
 from registry import queries, settings
 from registry.artifacts import TRUSTED_TYPES, describe
 from registry.errors import TrackingUnavailable
@@ -283,7 +285,9 @@ def _set_alias(mlflow: "MlflowClient", project_name: str, model: ModelRecord) ->
 
 
 def _tags(project_name: str, request_key: str) -> dict[str, str]:
-    return {"frontrunner.project": project_name, "frontrunner.request": request_key}
+    tags = {"frontrunner.project": project_name, "frontrunner.request": request_key}
+    flow_run_id = flow_run.get_id()
+    return tags | ({"prefect.flow_run_id": str(flow_run_id)} if flow_run_id else {})
 
 
 def _dataset(snapshot: SnapshotRecord) -> "DatasetInput":

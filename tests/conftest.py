@@ -1,7 +1,9 @@
 """What the tests stand on: a workspace of their own for each, both databases, a Prefect server, and stories."""
 
 import os
+import shutil
 import sqlite3
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -76,7 +78,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     env = os.environ | {"PREFECT_HOME": str(home)}
-    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with running(command, lambda: _answers(f"{api}/health"), home / "server.log", env=env):
         yield api
 
@@ -100,3 +102,25 @@ def _answers(url: str) -> bool:
 
 def pytest_sessionstart() -> None:
     assert sqlite3.sqlite_version_info >= (3, 35), "UPDATE … RETURNING needs SQLite 3.35"
+
+
+@pytest.fixture(scope="session")
+def made_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store: making one takes seconds, copying it does not."""
+    from tasks import tracking
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        tracking.client()
+    return folder
+
+
+@pytest.fixture
+def mlflow_store(made_mlflow_store: Path, workspace: Path) -> Path:
+    """The default local store of this test's workspace."""
+    home = workspace / ".frontrunner"
+    home.mkdir()
+    for name in ("mlflow.db", "mlflow.db.made"):
+        shutil.copy(made_mlflow_store / name, home / name)
+    return home

@@ -1,0 +1,240 @@
+"""A training as it is run: a real Prefect server, a real MLflow store, every candidate recorded in all three."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from sklearn.linear_model import LogisticRegression
+
+from flows.deploy import deploy, rollback
+from flows.train import train
+from registry import queries, settings
+from registry.artifacts import load_pipeline, verified
+from registry.errors import (
+    AllCandidatesFailed,
+    BadData,
+    BadHyperparameter,
+    InvalidInput,
+    TrackingUnavailable,
+    UnknownRelation,
+    UnknownValue,
+)
+from registry.values import DeployResult
+from tasks import sources, tracking
+
+pytestmark = pytest.mark.slow
+
+IRIS = {"task": "classification", "relation_name": "sklearn:iris", "y_column_name": "target"}
+IMPOSSIBLE = {"nu_svm": {"nu": 0.999}}  # "specified nu is infeasible" for digits' unequal classes
+
+
+@pytest.fixture
+def client(prefect: str, mlflow_store: Path) -> MlflowClient:
+    return MlflowClient(settings.tracking_uri(), settings.tracking_uri())
+
+
+class TestOneTraining:
+    def test_every_candidate_is_on_the_leaderboard_the_best_first(self, client: MlflowClient) -> None:
+        result = train("iris", **IRIS, algorithms=["knn", "svm", "random_forest"])
+        scores = [row.score for row in result.leaderboard]
+        assert scores == sorted(scores, reverse=True)
+        assert {row.algorithm for row in result.leaderboard} == {"knn", "svm", "random_forest"}
+        assert all(row.status == "trained" and row.metrics["fit_time"] > 0 for row in result.leaderboard)
+        assert result.deployed
+        assert result.deployed_model_id == result.live_model_id == queries.live_model("iris").id
+        assert "first one live" in result.reason
+
+    def test_mlflow_has_it_all_below_the_trainings_run(self, client: MlflowClient) -> None:
+        result = train("iris", **IRIS, algorithms=["svm", "xgboost"], hyperparams={"svm": {"C": 10}})
+        experiment = client.get_experiment_by_name("frontrunner/iris")
+        runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+        parent, svm = runs["train iris"], runs["svm"]
+        assert {run.info.status for run in runs.values()} == {"FINISHED"}
+        assert svm.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert svm.data.tags["frontrunner.project"] == "iris"
+        assert svm.data.tags["frontrunner.snapshot_id"] == str(result.snapshot_id)
+        assert re.fullmatch("[0-9a-f-]{36}", svm.data.tags["prefect.flow_run_id"])
+        assert svm.data.params == {"algorithm": "svm", "C": "10"}
+        by_algorithm = {row.algorithm: row for row in result.leaderboard}
+        assert svm.data.metrics == by_algorithm["svm"].metrics
+        assert svm.inputs.dataset_inputs[0].dataset.name == "sklearn:iris"
+        model = queries.model(by_algorithm["xgboost"].model_id)
+        logged = client.get_logged_model(model.mlflow_model_id)
+        assert logged.status == "READY"
+        assert logged.source_run_id == model.mlflow_run_id
+
+    def test_the_model_in_mlflow_says_what_it_needs_and_takes(self, client: MlflowClient) -> None:
+        from mlflow.models import Model
+
+        result = train("iris", **IRIS, algorithms=["xgboost"])
+        artifact = queries.model(result.deployed_model_id).artifact
+        folder = Path(artifact.uri.removeprefix("file://")).parent
+        saved = Model.load(folder)
+        assert saved.signature.inputs.input_names()[0] == "sepal length (cm)"
+        needs = (folder / "requirements.txt").read_text()
+        assert all(re.search(f"^{name}==", needs, re.MULTILINE) for name in ("scikit-learn", "skops", "xgboost", "mlflow"))
+
+    def test_the_saved_pipeline_answers_with_the_original_labels(self, client: MlflowClient, workspace: Path) -> None:
+        (workspace / "data").mkdir()
+        frame = sources.read("sklearn:iris").assign(kind=lambda it: np.array(["rose", "lily", "iris"])[it.target])
+        frame.drop(columns="target").to_csv("data/flowers.csv", index=False)
+        for algorithm in ("xgboost", "svm", "lightgbm"):
+            result = train("flowers", "classification", "files:flowers.csv", "kind", algorithms=[algorithm])
+            model = queries.model(result.leaderboard[0].model_id)
+            predicted = load_pipeline(model.artifact).predict(frame.drop(columns=["target", "kind"]))
+            assert (predicted == frame["kind"]).mean() > 0.9
+
+    def test_gaps_and_text_work_by_the_defaults(self, client: MlflowClient, workspace: Path) -> None:
+        draw = np.random.default_rng(0)
+        x = draw.normal(size=300)
+        frame = pd.DataFrame({
+            "x": np.where(draw.random(300) < 0.2, np.nan, x),
+            "colour": draw.choice(["red", "green", None], 300),
+            "town": [f"town {n}" for n in draw.integers(0, 40, 300)],
+            "price": 3 * x + draw.normal(size=300) / 10,
+            "odd [name] <": draw.random(300),
+        })  # fmt: skip
+        (workspace / "data").mkdir()
+        frame.to_parquet("data/prices.parquet")
+        algorithms = ["linear", "knn", "random_forest", "hist_gradient_boosting", "xgboost", "svm"]
+        result = train("prices", "regression", "files:prices.parquet", "price", algorithms=algorithms)
+        assert {row.status for row in result.leaderboard} == {"trained"}
+        loaded = load_pipeline(queries.live_model("prices").artifact)
+        unseen = frame.assign(town="elsewhere", colour="blue").sample(frac=1, axis="columns", random_state=0)
+        assert np.isfinite(loaded.predict(unseen)).all()
+
+
+class TestTheSnapshot:
+    def test_training_again_uses_exactly_the_same_rows(self, client: MlflowClient) -> None:
+        first = train("iris", **IRIS, algorithms=["svm"])
+        again = train("iris", algorithms=["svm"])
+        assert again.snapshot_id == first.snapshot_id
+        assert again.leaderboard[0].score == first.leaderboard[0].score
+        assert "ties with" in again.reason
+
+    def test_it_is_a_verified_file_with_the_training_rows_first(self, client: MlflowClient) -> None:
+        result = train("iris", **IRIS, algorithms=["linear"], test_sampling="last", test_size=30)
+        snapshot = queries.snapshot(result.snapshot_id)
+        assert (snapshot.train_rows, snapshot.test_rows) == (120, 30)
+        with verified(snapshot.artifact) as path:
+            pd.testing.assert_frame_equal(pd.read_parquet(path), sources.read("sklearn:iris"))
+
+    def test_the_scores_are_those_of_a_bare_fit_on_the_same_rows(self, client: MlflowClient) -> None:
+        from sklearn.metrics import f1_score
+        from sklearn.model_selection import train_test_split
+
+        result = train("iris", **IRIS, algorithms=["linear"], seed=3)
+        frame = sources.read("sklearn:iris")
+        X, y = frame.drop(columns="target"), frame["target"]
+        split = train_test_split(X, y, test_size=0.25, random_state=3, stratify=y)
+        bare = LogisticRegression(random_state=3).fit(split[0], split[2])
+        assert result.leaderboard[0].score == f1_score(split[3], bare.predict(split[1]), average="macro")
+
+
+class TestAutomaticDeploy:
+    def test_only_an_improvement_goes_live_and_a_rollback_brings_the_first_back(self, client: MlflowClient) -> None:
+        first = train("digits", "classification", "sklearn:digits", "target", algorithms=["ada_boost"])
+        assert first.deployed
+        better = train("digits", algorithms=["svm", "knn"])
+        assert better.deployed
+        worse = train("digits", algorithms=["ada_boost"])
+        assert not worse.deployed
+        assert worse.live_model_id == better.deployed_model_id
+        assert rollback("digits").model_id == first.deployed_model_id
+
+    def test_off_only_records(self, client: MlflowClient) -> None:
+        result = train("iris", **IRIS, algorithms=["svm"], automatic_deploy=False)
+        assert not result.deployed
+        assert queries.live_model("iris") is None
+        assert "automatic_deploy is off" in result.reason
+        assert deploy("iris").model_id == result.leaderboard[0].model_id
+
+    def test_the_result_row_of_a_deploy(self, client: MlflowClient) -> None:
+        result = train("iris", **IRIS, algorithms=["svm"], automatic_deploy=False)
+        model = result.leaderboard[0]
+        row = deploy("iris", "best_score", "svm")
+        assert row == DeployResult("iris", "best_score", "svm", model.model_id, model.score, None, changed=True)
+        assert [str(entry.strategy) for entry in queries.history("iris")] == ["best_score"]
+        assert queries.history("iris")[0].deployed_by.startswith("flow run ")
+
+
+class TestFailures:
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    def test_one_failing_candidate_is_recorded_and_does_not_sink_the_run(self, client: MlflowClient) -> None:
+        result = train(
+            "digits", "classification", "sklearn:digits", "target", algorithms=["nu_svm", "knn"], hyperparams=IMPOSSIBLE
+        )
+        knn, failed = result.leaderboard
+        assert (knn.algorithm, knn.status) == ("knn", "trained")
+        assert result.deployed_model_id == knn.model_id
+        assert (failed.status, failed.score) == ("failed", None)
+        assert "nu is infeasible" in failed.reason
+        run = client.get_run(failed.mlflow_run_id)
+        assert run.info.status == "FAILED"
+        assert "nu is infeasible" in run.data.tags["mlflow.note.content"]
+
+    def test_a_run_in_which_all_fail_fails(self, client: MlflowClient) -> None:
+        with pytest.raises(AllCandidatesFailed, match="nu_svm: ValueError: specified nu is infeasible"):
+            train("digits", "classification", "sklearn:digits", "target", algorithms=["nu_svm"], hyperparams=IMPOSSIBLE)
+        assert queries.live_model("digits") is None
+        assert [model.status for model in queries.models("digits")] == ["failed"]
+        experiment = client.get_experiment_by_name("frontrunner/digits")
+        assert {run.info.status for run in client.search_runs([experiment.experiment_id])} == {"FAILED"}
+
+    REFUSED = {
+        "an unknown relation": ({"relation_name": "sklearn:irises"}, UnknownRelation, "ships no set 'irises'"),
+        "an unknown column": ({"y_column_name": "species"}, BadData, "has no column 'species'"),
+        "an unknown algorithm": ({"algorithms": ["svn"]}, UnknownValue, "unknown classification algorithm 'svn'"),
+        "an unknown task": ({"task": "clustering"}, UnknownValue, "unknown task 'clustering'"),
+        "a test size as text": ({"test_size": "0.2"}, InvalidInput, "test_size is a share"),
+        "an unknown hyperparameter": (
+            {"hyperparams": {"xgboost": {"depth": 3}}},
+            BadHyperparameter,
+            "xgboost has no hyperparameter 'depth'",
+        ),
+    }
+
+    @pytest.mark.parametrize("what", REFUSED)
+    def test_what_is_wrong_is_one_clear_line_and_nothing_is_recorded(self, client: MlflowClient, what: str) -> None:
+        changes, error, reason = self.REFUSED[what]
+        with pytest.raises(error, match=reason) as caught:
+            train("iris", **(IRIS | changes))
+        assert "\n" not in str(caught.value)
+        assert queries.projects() == []
+        assert [experiment.name for experiment in client.search_experiments()] == ["Default"]
+
+    def test_mlflow_away_at_a_training_leaves_nothing(self, prefect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        with pytest.raises(TrackingUnavailable, match="MLflow at http://127.0.0.1:1"):
+            train("iris", **IRIS, algorithms=["svm"])
+        assert queries.projects() == []
+
+
+class TestTheMirror:
+    def live_version(self, client: MlflowClient) -> str:
+        name = tracking.registered_name(1)
+        return client.get_model_version_by_alias(name, "live").tags["frontrunner.model_id"]
+
+    def test_the_alias_follows_every_deploy(self, client: MlflowClient) -> None:
+        first = train("iris", **IRIS, algorithms=["ada_boost"], hyperparams={"ada_boost": {"n_estimators": 1}})
+        assert self.live_version(client) == str(first.live_model_id)
+        second = train("iris", algorithms=["svm"])
+        assert second.deployed
+        assert self.live_version(client) == str(second.live_model_id)
+        rollback("iris")
+        assert self.live_version(client) == str(first.live_model_id)
+        assert len(client.search_model_versions("name = 'frontrunner-1'")) == 2
+
+    def test_models_live_loads_and_answers(self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        import mlflow
+
+        result = train("iris", **IRIS, algorithms=["xgboost"])
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.tracking_uri())
+        monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")  # its safety switch covers skops as well
+        X = sources.read("sklearn:iris").drop(columns="target")
+        mirrored = mlflow.pyfunc.load_model("models:/frontrunner-1@live")
+        ours = load_pipeline(queries.model(result.live_model_id).artifact)
+        assert np.array_equal(mirrored.predict(X), ours.predict(X))
