@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup lock
+.PHONY: help setup demo test quick check lock
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -18,6 +18,21 @@ setup: .venv/installed  ## make .venv from the lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
+
+demo: setup  ## train twice on real data, roll back, show the history
+	@BIN=$(BIN) sh flows/demo.sh
+
+test: setup  ## every test (about 7 minutes on two cores)
+	$(BIN)/python -m pytest
+
+quick: setup  ## the tests that need no server (under a minute)
+	$(BIN)/python -m pytest -m 'not slow'
+
+check: setup  ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 lock: .venv/installed  ## resolve requirements.lock again
 	$(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --extra dev --extra lightgbm --extra catboost \

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from registry.errors import FrontrunnerError
+from registry.errors import FrontrunnerError, PrefectUnavailable
 
 app = typer.Typer(
     name="frontrunner",
@@ -80,13 +80,10 @@ def train(
     project, params = _project(name, project_name), _json_object("--hyperparams", hyperparams)
     for variable, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(variable, value)
-    from prefect.settings import get_current_settings
-
     from flows.train import train as flow
     from tasks.reports import leaderboard
 
-    if not get_current_settings().api.url:
-        _say("starting a temporary Prefect server; set PREFECT_API_URL to use one that runs")
+    _check_prefect()
     result = flow(  # the values are checked there, so that every way in gives the same answer
         project,
         cast("Any", task),
@@ -297,8 +294,19 @@ def _cell(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict) else "yes" if value is True else str(value)
 
 
-def _say(message: str) -> None:
-    logging.getLogger("frontrunner").info(message)
+def _check_prefect() -> None:
+    """Raises: PrefectUnavailable."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if url is None:
+        log = logging.getLogger("frontrunner")
+        log.info("starting a temporary Prefect server; set PREFECT_API_URL to use one that runs")
+        return
+    with get_client(sync_client=True) as client:
+        if error := client.api_healthcheck():
+            raise PrefectUnavailable(url) from error
 
 
 def _listen() -> None:
@@ -311,6 +319,6 @@ def _listen() -> None:
     log.propagate = False
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        log.warning("%s: %s", category.__name__, str(message).strip().split("\n", 1)[0])
+        log.warning("%s: %s", category.__name__, str(message).strip().split("\n", 1)[0].rstrip(":"))
 
     warnings.showwarning = show

@@ -100,6 +100,13 @@ class TrackingUnavailable(FrontrunnerError):
     """MLflow could not be reached or refused; a deploy never raises this, a training does."""
 
 
+class PrefectUnavailable(FrontrunnerError):
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"the Prefect server {url} does not answer: start it, or unset PREFECT_API_URL to train without"
+        )
+
+
 class ArtifactMissing(FrontrunnerError):
     pass
 

@@ -73,7 +73,6 @@ def promote(training: Training, models: list[ModelRecord], automatic_deploy: boo
         request_key=f"{training.key}:new_score",
         deployed_by=requested_by(),
     )
-    log.info("%s", decision.reason)
     if decision.deployed:
         tracking.mirror_live(request.project_name)
     return decision
@@ -82,7 +81,9 @@ def promote(training: Training, models: list[ModelRecord], automatic_deploy: boo
 @task(cache_policy=NO_CACHE, task_run_name="{strategy}")
 def deploy_model(project_name: str, strategy: str, algorithm_name: str | None, key: str) -> DeployResult:
     """The manual deploy as a step of a flow."""
-    return deploy(project_name, strategy, algorithm_name, key)
+    result = deploy(project_name, strategy, algorithm_name, key)
+    log.info("%s", said(result))
+    return result
 
 
 def deploy(project_name: str, strategy: str, algorithm_name: str | None, key: str) -> DeployResult:
@@ -94,7 +95,6 @@ def deploy(project_name: str, strategy: str, algorithm_name: str | None, key: st
     """
     name, chosen = checked_name(project_name), strategy_named(strategy)
     result = history.deploy(name, chosen, algorithm_name or None, request_key=key, deployed_by=requested_by())
-    log.info("%s", said(result))
     tracking.mirror_live(name)
     return result
 

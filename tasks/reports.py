@@ -70,8 +70,9 @@ def leaderboard(result: TrainResult) -> list[list[str]]:
     """The leaderboard as lines of cells, the first one the head; a figure that a candidate does not have is empty."""
     key = KEY_METRIC[result.task]
     others = list(dict.fromkeys(name for row in result.leaderboard for name in row.metrics if name != key))
+    failures = ["reason"] if any(row.reason for row in result.leaderboard) else []
     return [
-        ["algorithm", METRIC_LABEL[key], *others, "status", "model", "reason"],
+        ["algorithm", METRIC_LABEL[key], *others, "status", "model", *failures],
         *(
             [
                 row.algorithm,
@@ -79,7 +80,7 @@ def leaderboard(result: TrainResult) -> list[list[str]]:
                 *(_figure(row.metrics.get(name)) for name in others),
                 row.status,
                 str(row.model_id),
-                row.reason or "",
+                *([row.reason or ""] if failures else []),
             ]
             for row in result.leaderboard
         ),

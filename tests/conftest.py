@@ -1,5 +1,6 @@
 """What the tests stand on: a workspace of their own for each, both databases, a Prefect server, and stories."""
 
+import inspect
 import os
 import shutil
 import sqlite3
@@ -72,24 +73,35 @@ def story(registry_url: str) -> Story:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Prefect server on a database of its own; its API address."""
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Prefect server on a database of its own, which flows run against from now on; its API address."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     home = tmp_path_factory.mktemp("prefect")
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     env = os.environ | {"PREFECT_HOME": str(home)}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with running(command, lambda: _answers(f"{api}/health"), home / "server.log", env=env):
+    with (
+        running(command, lambda: _answers(f"{api}/health"), home / "server.log", env=env),
+        temporary_settings({PREFECT_API_URL: api}),
+    ):
         yield api
+        _drain_prefect()
 
 
-@pytest.fixture
-def prefect(prefect_server: str, tmp_path: Path) -> Iterator[str]:
-    """Flows of this test run against the Prefect server."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+def _drain_prefect() -> None:
+    """What Prefect still has to tell its server is told before the server is gone; else it tries for minutes."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+    from prefect.utilities.asyncutils import run_coro_as_sync
 
-    with temporary_settings({PREFECT_API_URL: prefect_server}):
-        yield prefect_server
+    async def drain() -> None:
+        for told in (APILogWorker.instance().drain(), EventsWorker.drain_all()):
+            if inspect.isawaitable(told):
+                await told
+
+    run_coro_as_sync(drain())
 
 
 def _answers(url: str) -> bool:

@@ -82,5 +82,3 @@ def _scores(number: int) -> list[float]:
         scores.append(draw.random())
         draw.choice(["svm", "linear"])
     return scores
-
-

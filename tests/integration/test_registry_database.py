@@ -65,7 +65,9 @@ def test_the_newest_migration_is_the_version_that_is_asked_for() -> None:
 def test_migrations_import_nothing_from_the_application() -> None:
     for file in (Path(registry.__file__).parent / "migrations" / "versions").glob("r*.py"):
         source = file.read_text()
-        assert not [word for word in ("registry", "tasks", "flows") if f"import {word}" in source or f"from {word}" in source]
+        assert not [
+            word for word in ("registry", "tasks", "flows") if f"import {word}" in source or f"from {word}" in source
+        ]
 
 
 @pytest.mark.parametrize(("version", "mend"), [("0000", "run `frontrunner upgrade`"), ("9999", "upgrade Frontrunner")])
@@ -89,12 +91,13 @@ def test_a_database_of_somebody_elses_is_left_alone(registry_url: str) -> None:
         ("mysql://me@host/db", "must be a SQLite file or a PostgreSQL database"),
         ("sqlite://", "must be a SQLite file"),
         ("sqlite:////proc/nowhere/registry.db", "cannot be used"),
-        ("postgresql+psycopg://me:secret@127.0.0.1:1/db", r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/db cannot be used"),
+        (
+            "postgresql+psycopg://me:secret@127.0.0.1:1/db",
+            r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/db cannot be used",
+        ),
     ],
 )
-def test_a_registry_that_cannot_be_used_is_one_clear_line(
-    monkeypatch: pytest.MonkeyPatch, url: str, said: str
-) -> None:
+def test_a_registry_that_cannot_be_used_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, url: str, said: str) -> None:
     monkeypatch.setenv("REGISTRY_URL", url)
     with pytest.raises(RegistryUnavailable, match=said) as caught:
         queries.projects()

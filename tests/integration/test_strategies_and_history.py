@@ -300,7 +300,12 @@ class TestProjects:
         model = story.trained_and_promoted(0.7, "svm")
         story.failed()
         churn, empty = queries.projects()
-        assert (churn.project_name, churn.trained_models, churn.model_id, churn.strategy) == ("churn", 1, model, "new_score")
+        assert (churn.project_name, churn.trained_models, churn.model_id, churn.strategy) == (
+            "churn",
+            1,
+            model,
+            "new_score",
+        )
         assert (empty.project_name, empty.model_id) == ("empty", None)
 
     @pytest.mark.parametrize(

@@ -75,7 +75,9 @@ class TestOneTraining:
         saved = Model.load(folder)
         assert saved.signature.inputs.input_names()[0] == "sepal length (cm)"
         needs = (folder / "requirements.txt").read_text()
-        assert all(re.search(f"^{name}==", needs, re.MULTILINE) for name in ("scikit-learn", "skops", "xgboost", "mlflow"))
+        assert all(
+            re.search(f"^{name}==", needs, re.MULTILINE) for name in ("scikit-learn", "skops", "xgboost", "mlflow")
+        )
 
     def test_the_saved_pipeline_answers_with_the_original_labels(self, client: MlflowClient, workspace: Path) -> None:
         (workspace / "data").mkdir()

@@ -65,7 +65,11 @@ def frame(**columns) -> pd.DataFrame:
 
 
 REFUSED = {
-    "an unknown column": (pd.DataFrame({"x": [1] * 6, "z": [1] * 6}), CLASSIFICATION, "has no column 'y'; it has 'x', 'z'"),
+    "an unknown column": (
+        pd.DataFrame({"x": [1] * 6, "z": [1] * 6}),
+        CLASSIFICATION,
+        "has no column 'y'; it has 'x', 'z'",
+    ),
     "an empty table": (frame().head(0), CLASSIFICATION, "has 0 rows"),
     "one row": (frame().head(1), CLASSIFICATION, "has 1 rows"),
     "no feature": (frame(x=None), CLASSIFICATION, "no column beside the target"),
@@ -76,7 +80,11 @@ REFUSED = {
     "text as a regression target": (frame(y=list("123456")), REGRESSION, "'y' of files:t.csv is text"),
     "a fractional classification target": (frame(y=[0.5, 1, 0, 1, 0, 1]), CLASSIFICATION, "fractional numbers"),
     "labels of mixed types": (frame(y=["a", 1, "a", 1, "a", 1]), CLASSIFICATION, "column 'y' .* holds"),
-    "the same column twice": (pd.DataFrame([[1, 2, 0]] * 6, columns=["x", "x", "y"]), CLASSIFICATION, "two columns named 'x'"),
+    "the same column twice": (
+        pd.DataFrame([[1, 2, 0]] * 6, columns=["x", "x", "y"]),
+        CLASSIFICATION,
+        "two columns named 'x'",
+    ),
     "lists": (frame(x=[[1]] * 6), CLASSIFICATION, "column 'x' .* holds list values"),
     "dicts": (frame(x=[{}] * 6), CLASSIFICATION, "column 'x' .* holds dict values"),
     "bytes": (frame(x=[b"a"] * 6), CLASSIFICATION, "column 'x' .* holds bytes values"),

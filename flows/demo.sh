@@ -1,0 +1,23 @@
+#!/bin/sh
+# `make demo`: two trainings on real data, a rollback, the history. Run it again whenever you like.
+set -eu
+
+run() {
+  printf '\n\033[1m$ %s\033[0m\n' "$*"
+  "$BIN/$@"
+}
+
+run frontrunner train digits --task classification --relation-name sklearn:digits --y-column-name target \
+  --algorithms linear,ada_boost
+run frontrunner train digits --algorithms svm,random_forest,extra_trees,xgboost
+run frontrunner rollback digits
+run frontrunner history digits
+run frontrunner projects
+
+cat <<EOF
+
+What was live before the second training is live again. To see it in the browser, in two terminals:
+  Prefect  $BIN/prefect server start       http://127.0.0.1:4200
+  MLflow   $BIN/mlflow server --backend-store-uri ${MLFLOW_TRACKING_URI:-sqlite:///.frontrunner/mlflow.db} --port 5000
+                                              http://127.0.0.1:5000/?workflowType=machine_learning
+EOF

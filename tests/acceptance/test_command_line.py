@@ -1,0 +1,195 @@
+"""The command line as it is used: another process, its output, its exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from registry import queries
+from tests.support.story import Story
+
+BIN = Path(sys.executable).parent
+
+
+def frontrunner(*arguments: str, api: str | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | settings | ({"PREFECT_API_URL": api} if api else {})
+    return subprocess.run(
+        [BIN / "frontrunner", *arguments], env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture
+def story() -> Story:
+    story = Story()
+    story.trained_and_promoted(0.7, "svm")
+    story.trained_and_promoted(0.8, "linear")
+    return story
+
+
+def test_help_has_every_command_and_examples() -> None:
+    out = frontrunner("--help").stdout
+    for command in (
+        "train", "deploy", "best-score", "most-recent", "rollback", "projects", "models", "history", "upgrade"
+    ):  # fmt: skip
+        assert command in out
+    assert "frontrunner train digits --task classification" in frontrunner("train", "--help").stdout
+
+
+class TestDeploying:
+    def test_rollback_in_words(self, story: Story) -> None:
+        done = frontrunner("rollback", "churn")
+        assert done.returncode == 0
+        assert done.stdout == "churn: model 1 (svm, score 0.7000) is live now by rollback, instead of model 2\n"
+        assert story.live == 1
+
+    def test_as_json_with_the_rows_fields(self, story: Story) -> None:
+        done = frontrunner("deploy", "--project-name", "churn", "--algorithm-name", "svm", "--json")
+        assert json.loads(done.stdout) == {
+            "project_name": "churn",
+            "strategy": "best_score",
+            "algorithm_name": "svm",
+            "model_id": 1,
+            "score": 0.7,
+            "previous_model_id": 2,
+            "changed": True,
+        }
+
+    @pytest.mark.parametrize("command", ["best-score", "most-recent", "deploy"])
+    def test_what_is_live_already(self, story: Story, command: str) -> None:
+        done = frontrunner(command, "churn")
+        assert "was live already; nothing changed" in done.stdout
+        assert len(story.history) == 2
+
+    def test_it_works_with_no_prefect_server_and_no_mlflow(self, story: Story) -> None:
+        done = frontrunner("rollback", "churn", api="http://127.0.0.1:1/api", MLFLOW_TRACKING_URI="http://127.0.0.1:1")
+        assert done.returncode == 0
+        assert "is live now by rollback" in done.stdout
+        assert "MLflow's alias 'live' lags behind" in done.stderr
+        assert story.live == 1
+
+    def test_the_history_says_who(self, story: Story) -> None:
+        frontrunner("rollback", "churn")
+        assert "@" in queries.history("churn")[0].deployed_by
+
+
+class TestLists:
+    def test_history(self, story: Story) -> None:
+        lines = frontrunner("history", "churn").stdout.splitlines()
+        assert lines[0].split()[:5] == ["seq", "strategy", "algorithm", "model", "score"]
+        assert lines[1].split()[:5] == ["2", "new_score", "linear", "2", "0.8000"]
+        rows = json.loads(frontrunner("history", "churn", "--json").stdout)
+        assert [row["seq"] for row in rows] == [2, 1]
+        assert set(rows[0]) >= {"seq", "strategy", "algorithm_name", "model_id", "score", "deployed_at"}
+
+    def test_models_marks_the_live_one_and_shows_why_one_failed(self, story: Story) -> None:
+        story.failed("knn")
+        rows = json.loads(frontrunner("models", "churn", "--json").stdout)
+        assert [(row["model_id"], row["live"], row["status"]) for row in rows] == [
+            (3, False, "failed"),
+            (2, True, "trained"),
+            (1, False, "trained"),
+        ]
+        assert "it could not be fitted" in frontrunner("models", "churn").stdout
+
+    def test_projects(self, story: Story) -> None:
+        assert json.loads(frontrunner("projects", "--json").stdout)[0]["algorithm_name"] == "linear"
+        assert "churn" in frontrunner("projects").stdout
+
+
+class TestExitCodes:
+    def test_an_error_of_ours_is_one_line_and_1(self) -> None:
+        done = frontrunner("rollback", "nobody")
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert done.stderr.startswith("error: there is no project 'nobody'; train one first")
+        assert len(done.stderr.splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("rollback",),
+            ("rollback", "a", "--project-name", "b"),
+            ("no-such-command",),
+            ("rollback", "a", "--no-such-option"),
+            ("train", "a", "--hyperparams", "{"),
+            ("train", "a", "--hyperparams", "[]"),
+            ("train", "a", "--test-size", "many"),
+        ],
+    )
+    def test_usage_is_2(self, arguments: tuple[str, ...]) -> None:
+        done = frontrunner(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert "Usage" in done.stderr
+
+    def test_a_registry_that_is_away(self) -> None:
+        done = frontrunner("projects", REGISTRY_URL="postgresql+psycopg://me@127.0.0.1:1/db")
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: the registry postgresql+psycopg://me@127.0.0.1:1/db cannot be used")
+
+
+@pytest.mark.slow
+class TestTraining:
+    ARGUMENTS = (
+        "train",
+        "iris",
+        "--task",
+        "classification",
+        "--relation-name",
+        "sklearn:iris",
+        "--y-column-name",
+        "target",
+    )
+
+    def test_progress_a_table_and_the_decision(self, prefect: str, mlflow_store: Path) -> None:
+        done = frontrunner(*self.ARGUMENTS, "--algorithms", "svm,knn", api=prefect)
+        assert done.returncode == 0, done.stderr
+        assert "svm: training" in done.stderr
+        assert "svm: F1 " in done.stderr
+        assert done.stdout.splitlines()[0].split()[:2] == ["algorithm", "F1"]
+        assert done.stdout.splitlines()[-1].startswith("deployed: ")
+
+    def test_as_json(self, prefect: str, mlflow_store: Path) -> None:
+        options = ("--algorithms", "svm", "--algorithms", "nu_svm", "--hyperparams", '{"nu_svm": {"nu": 1}}', "--json")
+        done = frontrunner(*self.ARGUMENTS, *options, api=prefect)
+        result = json.loads(done.stdout)
+        assert result["deployed"]
+        assert [row["algorithm"] for row in result["leaderboard"]] == ["svm", "nu_svm"]
+        assert set(result["leaderboard"][0]) >= {
+            "algorithm", "metrics", "score", "status", "model_id", "mlflow_run_id"
+        }  # fmt: skip
+
+    def test_what_is_wrong_is_one_line(self, prefect: str) -> None:
+        done = frontrunner(*self.ARGUMENTS, "--algorithms", "svn", api=prefect)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("error: unknown classification algorithm 'svn'")
+        assert "Traceback" not in done.stderr
+
+    def test_a_prefect_server_that_is_away(self) -> None:
+        done = frontrunner(*self.ARGUMENTS, api="http://127.0.0.1:1/api")
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("error: the Prefect server http://127.0.0.1:1/api")
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_make_demo_ends_with_the_first_model_live_again(
+    workspace: Path, prefect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = os.environ | {
+        "PREFECT_API_URL": prefect,
+        "REGISTRY_URL": f"sqlite:///{workspace / 'registry.db'}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{workspace / 'mlflow.db'}",
+    }
+    root = Path(__file__).parents[2]
+    done = subprocess.run(["make", "demo"], cwd=root, env=env, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("REGISTRY_URL", env["REGISTRY_URL"])
+    rows = queries.history("digits")
+    assert [str(row.strategy) for row in rows] == ["rollback", "new_score", "new_score"]
+    assert rows[0].model_id == rows[2].model_id
+    assert rows[1].score > rows[2].score
+    assert "http://127.0.0.1:4200" in done.stdout
+    assert "http://127.0.0.1:5000" in done.stdout

@@ -1,0 +1,140 @@
+"""What README's Prefect part says, done: deploy all, start a worker, run deployments, read the run's page."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
+
+from registry import queries
+from tests.support.processes import running
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+Command = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def env(prefect: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("worker")
+    return os.environ | {
+        "PREFECT_API_URL": prefect,
+        "PREFECT_HOME": str(folder / "prefect"),
+        "REGISTRY_URL": f"sqlite:///{folder / 'registry.db'}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+
+
+@pytest.fixture(scope="module")
+def command(env: dict[str, str]) -> Command:
+    def run(*arguments: str) -> str:
+        done = subprocess.run(arguments, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def worker(env: dict[str, str], command: Command, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    command("prefect", "work-pool", "create", "frontrunner", "--type", "process")
+    command("prefect", "--no-prompt", "deploy", "--all")
+    log = tmp_path_factory.mktemp("log") / "worker.log"
+    start = ["prefect", "worker", "start", "--pool", "frontrunner"]
+    with running(start, lambda: "Worker" in log.read_text() and "started" in log.read_text(), log, env=env):
+        yield
+
+
+@pytest.fixture
+def client(prefect: str) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def run_deployment(command: Command, client: SyncPrefectClient, name: str, *parameters: str) -> UUID:
+    """Runs a deployment to its end, as README says; the id of its flow run, which completed."""
+    given = [part for parameter in parameters for part in ("--param", parameter)]
+    out = command("prefect", "deployment", "run", name, *given, "--watch")
+    assert "Completed" in out
+    newest = max(client.read_flow_runs(), key=lambda run: run.created)
+    assert newest.state.is_completed()
+    return newest.id
+
+
+def test_train_and_roll_back_through_a_worker(
+    worker: None, command: Command, client: SyncPrefectClient, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_deployment(
+        command,
+        client,
+        "train/train",
+        "project_name=digits",
+        "task=classification",
+        "relation_name=sklearn:digits",
+        "y_column_name=target",
+        'algorithms=["ada_boost"]',
+    )
+    run_deployment(command, client, "train/train", "project_name=digits", 'algorithms=["knn"]')
+    back = run_deployment(command, client, "rollback/rollback", "project_name=digits")
+
+    monkeypatch.setenv("REGISTRY_URL", env["REGISTRY_URL"])
+    rows = queries.history("digits")
+    assert [(row.seq, str(row.strategy), row.algorithm_name) for row in rows] == [
+        (3, "rollback", "ada_boost"),
+        (2, "new_score", "knn"),
+        (1, "new_score", "ada_boost"),
+    ]
+    assert rows[0].deployed_by == f"flow run {back}"
+    assert json.loads(command("frontrunner", "history", "digits", "--json"))[0]["algorithm_name"] == "ada_boost"
+
+    def page(flow_run_id: UUID) -> str:
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+        return "\n".join(str(artifact.data) for artifact in client.read_artifacts(artifact_filter=of_run))
+
+    assert "first one live" in page(first)
+    assert "| ada_boost |" in page(first)
+    assert "is live now by rollback" in page(back)
+    logs = client.read_logs(log_filter=LogFilter(flow_run_id=LogFilterFlowRunId(any_=[first])))
+    assert any("ada_boost: F1" in entry.message for entry in logs), "progress is in the run's log"
+
+
+def test_the_scheduled_training_and_its_parameters(worker: None, client: SyncPrefectClient) -> None:
+    scheduled = client.read_deployment_by_name("train/train-digits-nightly")
+    assert [str(schedule.schedule.cron) for schedule in scheduled.schedules] == ["0 3 * * *"]
+    assert scheduled.parameters["relation_name"] == "sklearn:digits"
+    names = {f"{deployment.name}" for deployment in client.read_deployments()}
+    assert names >= {"train-digits-nightly", "train", "deploy", "best-score", "most-recent", "rollback"}
+
+
+@pytest.mark.parametrize("name", ["train/train", "deploy/deploy", "best-score/best-score", "rollback/rollback"])
+def test_the_form_explains_itself(worker: None, client: SyncPrefectClient, name: str) -> None:
+    schema = client.read_deployment_by_name(name).parameter_openapi_schema["properties"]
+    assert all(field.get("description") for field in schema.values())
+
+
+def test_closed_sets_are_dropdowns(worker: None, client: SyncPrefectClient) -> None:
+    deploy = client.read_deployment_by_name("deploy/deploy").parameter_openapi_schema["properties"]
+    assert deploy["strategy"]["enum"] == ["best_score", "most_recent", "rollback"]
+    train = client.read_deployment_by_name("train/train").parameter_openapi_schema["properties"]
+    assert train["task"]["anyOf"][0]["enum"] == ["classification", "regression"]
+    assert "random_forest" in train["algorithms"]["anyOf"][0]["items"]["enum"]
+
+
+def test_prefect_yaml_has_no_key_that_prefect_would_ignore() -> None:
+    file = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    assert set(file) == {"name", "prefect-version", "definitions", "deployments"}
+    for deployment in file["deployments"]:
+        assert set(deployment) <= {
+            "name", "description", "entrypoint", "tags", "parameters", "schedules", "work_pool"
+        }  # fmt: skip
+        assert set(deployment["work_pool"]) == {"name", "job_variables"}
+        assert set(deployment["work_pool"]["job_variables"]) == {"env"}
