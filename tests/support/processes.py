@@ -32,7 +32,12 @@ def running(
     """A server in the background, once it answers; what it printed is in the error when it does not."""
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, env=env, preexec_fn=die_with_parent, start_new_session=True
+            command,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=env,
+            preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+            start_new_session=True,
         )
     try:
         until = time.monotonic() + seconds

@@ -1,0 +1,60 @@
+"""README is run: its tour, its Python, and the names it gives."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from registry import settings
+from tasks.algorithms import CLASSIFICATION, REGRESSION
+from tasks.sources import SKLEARN
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+TOUR = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line.startswith("frontrunner")]
+PYTHON = [block for kind, block in BLOCKS if kind == "python"]
+
+
+@pytest.mark.slow
+def test_the_tour(prefect: str, mlflow_store: Path) -> None:
+    assert len(TOUR) == 8
+    env = os.environ | {"PREFECT_API_URL": prefect}
+    out = ""
+    for line in TOUR:
+        name, *arguments = shlex.split(line)
+        command = [Path(sys.executable).parent / name, *arguments]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, line + done.stderr
+        out = done.stdout
+    assert '"strategy": "rollback"' in out
+
+
+@pytest.mark.slow
+def test_the_python(prefect: str, mlflow_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(PYTHON) == 1
+    exec(compile(PYTHON[0], "README.md", "exec"), {})
+    assert "first one live" in capsys.readouterr().out
+
+
+def test_the_algorithms_are_the_catalogue() -> None:
+    section = README.split("## Algorithms")[1].split("## ")[0].split("Each is the")[0]
+    both, regression, classification = re.split(r"Regression:|Classification:", section)
+    named = [set(re.findall(r"`(\w+)`", part)) for part in (both, regression, classification)]
+    assert named == [set(REGRESSION) & set(CLASSIFICATION), set(REGRESSION) - set(CLASSIFICATION), {"perceptron"}]
+
+
+def test_the_toy_sets_and_the_settings() -> None:
+    assert ", ".join(SKLEARN) in README
+    assert f"`sqlite:///{settings.HOME}/registry.db`" in README
+    assert f"`sqlite:///{settings.HOME}/mlflow.db`" in README
+
+
+def test_the_make_targets_it_names_are_there() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"make (demo|test|check|quick|lock)\b", README)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
