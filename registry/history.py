@@ -54,6 +54,7 @@ def record_snapshot(
     test_rows: int,
     columns: list[dict[str, Any]],
     artifact: Artifact,
+    request_key: str,
 ) -> SnapshotRecord:
     """Remembers frozen rows; the project is made with its first snapshot.
 
@@ -77,6 +78,7 @@ def record_snapshot(
             artifact_uri=artifact.uri,
             artifact_sha256=artifact.sha256,
             artifact_bytes=artifact.bytes,
+            request_key=request_key,
         )
         session.add(snapshot)
         session.flush()
@@ -100,6 +102,7 @@ def start_model(snapshot: SnapshotRecord, algorithm: str, hyperparams: dict[str,
             session.add(model)
         elif model.status is not Status.TRAINED:
             model.status, model.reason, model.finished_at = Status.RUNNING, None, None
+            model.snapshot_id = snapshot.id
         session.flush()
         return model_record(model)
 

@@ -127,6 +127,13 @@ def snapshot(snapshot_id: int) -> SnapshotRecord:
         return snapshot_record(session.get_one(Snapshot, snapshot_id))
 
 
+def find_snapshot(request_key: str) -> SnapshotRecord | None:
+    """The rows that an earlier try of the same training froze."""
+    with transaction() as session:
+        row = session.scalar(select(Snapshot).where(Snapshot.request_key == request_key))
+        return snapshot_record(row) if row else None
+
+
 def newest_snapshot(project_name: str) -> SnapshotRecord:
     """Raises: UnknownProject, NothingToTrainOn."""
     with transaction() as session:

@@ -98,6 +98,7 @@ class Snapshot(Base):
     __tablename__ = "snapshots"
     __table_args__ = (
         UniqueConstraint("project_id", "id"),  # what (project_id, snapshot_id) of a model refers to
+        UniqueConstraint("request_key"),  # a retried training keeps the rows that its first try froze
         CheckConstraint("train_rows > 0 AND test_rows > 0", name="rows"),
         {"sqlite_autoincrement": True},
     )
@@ -115,6 +116,7 @@ class Snapshot(Base):
     artifact_uri: Mapped[str] = mapped_column(Text)
     artifact_sha256: Mapped[str] = mapped_column(String(64))
     artifact_bytes: Mapped[int] = mapped_column(BigInteger)
+    request_key: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from registry import history
+from registry import history, queries
 from registry.artifacts import verified
 from registry.errors import BadData
 from registry.values import Artifact, SnapshotRecord
@@ -65,15 +65,14 @@ def take_snapshot(request: TrainingRequest, key: str) -> Training:
         BadData: the rows cannot be trained on; nothing was recorded, neither here nor in MLflow.
         TrackingUnavailable: MLflow cannot be reached; nothing was recorded.
     """
-    if request.snapshot:
-        run = tracking.start_run(request, key)
-        return _begun(request, key, request.snapshot, run)
+    if known := request.snapshot or queries.find_snapshot(key):
+        return _begun(request, key, known, tracking.start_run(request, key))
     with TemporaryDirectory(prefix="frontrunner-") as folder:
         log.info("reading %s", request.relation_name)
         frozen = freeze(sources.read(request.relation_name), request, Path(folder))
         run = tracking.start_run(request, key)
         with tracking.failing(run.id):
-            snapshot = _record(request, frozen, tracking.save_rows(run, frozen.path))
+            snapshot = _record(request, key, frozen, tracking.save_rows(run, frozen.path))
     return _begun(request, key, snapshot, run)
 
 
@@ -169,7 +168,7 @@ def _begun(request: TrainingRequest, key: str, snapshot: SnapshotRecord, run: tr
     return Training(request, key, snapshot.id, run)
 
 
-def _record(request: TrainingRequest, frozen: Frozen, artifact: Artifact) -> SnapshotRecord:
+def _record(request: TrainingRequest, key: str, frozen: Frozen, artifact: Artifact) -> SnapshotRecord:
     return history.record_snapshot(
         request.project_name,
         request.task,
@@ -182,6 +181,7 @@ def _record(request: TrainingRequest, frozen: Frozen, artifact: Artifact) -> Sna
         test_rows=frozen.test_rows,
         columns=frozen.columns,
         artifact=artifact,
+        request_key=key,
     )
 
 

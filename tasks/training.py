@@ -34,6 +34,7 @@ def finished(training: Training, futures: Iterable[PrefectFuture[int]]) -> list[
     for future in futures:
         with suppress(CandidateFailed):
             future.result()
+    snapshots.forget_rows()
     return queries.run_models(training.request.project_name, f"{training.key}:")
 
 

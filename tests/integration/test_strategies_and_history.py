@@ -246,6 +246,29 @@ class TestEveryStrategy:
             strategy_named("new_score")
 
 
+class TestARetriedTraining:
+    def test_a_trained_candidate_comes_back_as_it_is(self, story: Story) -> None:
+        model = history.start_model(story.snapshot, "svm", {}, "run:svm")
+        history.finish_model(
+            model.id, score=0.7, metrics={}, artifact=NO_FILE, mlflow_run_id="run", mlflow_model_id="m"
+        )
+        again = history.start_model(story.snapshot, "svm", {}, "run:svm")
+        assert (again.id, again.status, again.score) == (model.id, "trained", 0.7)
+
+    def test_a_failed_candidate_is_tried_again_on_the_rows_of_the_retry(self, story: Story) -> None:
+        model = history.start_model(story.snapshot, "svm", {}, "run:svm")
+        history.fail_model(model.id, "the worker was killed", None)
+        newer = story.new_snapshot()
+        again = history.start_model(newer, "svm", {}, "run:svm")
+        assert (again.id, again.status, again.reason, again.snapshot_id) == (model.id, "running", None, newer.id)
+
+    def test_the_rows_that_the_first_try_froze_are_found(self, story: Story) -> None:
+        assert queries.find_snapshot("never asked") is None
+        with transaction() as session:
+            key = session.scalar(text("SELECT request_key FROM snapshots"))
+        assert queries.find_snapshot(key) == story.snapshot
+
+
 class TestTheTablesDefendThemselves:
     @pytest.mark.parametrize(
         "statement",

@@ -31,6 +31,7 @@ class Story:
             test_rows=38,
             columns=[],
             artifact=NO_FILE,
+            request_key=self.key(),
         )
         return self.snapshot
 
