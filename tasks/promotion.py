@@ -52,7 +52,7 @@ def best(models: list[ModelRecord]) -> ModelRecord | None:
     return max(trained, key=lambda model: (model.score, model.id), default=None)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="promote the best")
 def promote(training: Training, models: list[ModelRecord], automatic_deploy: bool) -> Decision:
     """The automatic deploy: the run's best candidate goes live if it beats the model that is.
 

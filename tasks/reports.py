@@ -41,7 +41,7 @@ class TrainResult:
     reason: str
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="report")
 def report_training(training: Training, models: list[ModelRecord], decision: Decision) -> TrainResult:
     """The result of a run; the decision and the leaderboard are put on the run's page."""
     ranked = sorted(models, key=lambda model: (model.score is None, -(model.score or 0), -model.id))
@@ -59,7 +59,7 @@ def report_training(training: Training, models: list[ModelRecord], decision: Dec
     return result
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="report")
 def report_deploy(result: DeployResult) -> None:
     """What was live, what is, and how to undo it, on the run's page."""
     undo = "" if not result.changed else f"\n\nTo undo it, run `rollback` for `{result.project_name}`."
