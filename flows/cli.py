@@ -230,10 +230,12 @@ def _deploy(project_name: str, strategy: str, algorithm_name: str | None, as_jso
 
 
 def _project(name: str | None, project_name: str | None) -> str:
+    from registry.history import checked_name
+
     given = [each for each in (name, project_name) if each is not None]
     if len(given) != 1:
         raise typer.BadParameter("name one project: as the first argument, or with --project-name")
-    return given[0]
+    return checked_name(given[0])
 
 
 def _separated(values: list[str] | None) -> list[str] | None:

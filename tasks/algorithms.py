@@ -1,6 +1,7 @@
 """The catalogue of algorithms, by PostgresML's names. Nothing is imported before an estimator is asked for."""
 
 import inspect
+import json
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -105,6 +106,10 @@ def checked_hyperparams(
             raise BadHyperparameter(f"hyperparams are for {name!r}, which is not among the algorithms: {algorithms}")
         if not isinstance(given[name], dict):
             raise BadHyperparameter(f"hyperparams of {name!r} are not {{parameter: value}}: {given[name]!r}")
+        try:
+            json.dumps(given[name], allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise BadHyperparameter(f"hyperparams of {name!r} cannot be written as JSON: {error}") from error
     for name in algorithms:
         new_estimator(task, name, given.get(name, {}), seed=0)
     return {name: given.get(name, {}) for name in algorithms}

@@ -110,7 +110,14 @@ def request_key() -> str:
 def requested_by() -> str:
     """The flow run that asks, or the person at the terminal."""
     run_id = flow_run.get_id()
-    return f"flow run {run_id}" if run_id else f"{getpass.getuser()}@{socket.gethostname()}"
+    return f"flow run {run_id}" if run_id else f"{_user()}@{socket.gethostname()}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
 
 
 def _y_column_names(given: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def _read_file(name: str) -> "pd.DataFrame":
     import pandas as pd
 
     root = settings.data_root().resolve()
-    path = (root / name).resolve()  # a link is followed before it is judged
+    path = (root / name.replace("\0", "")).resolve()  # a link is followed before it is judged
     if not path.is_relative_to(root):
         raise UnknownRelation(f"files:{name} is outside DATA_ROOT, {root}")
     if path.suffix not in (".csv", ".parquet") or not path.is_file():
@@ -100,6 +100,9 @@ def _database(source: str, url: str, name: str) -> "Iterator[Engine]":
         raise MissingExtra(f"the source {source!r}", "postgres") from error
     except (ArgumentError, NoSuchModuleError) as error:
         raise BadData(f"SOURCE_{source.upper()}_URL is not the URL of a database whose driver is installed") from error
+    file = engine.url.database if engine.dialect.name == "sqlite" else None
+    if file and not Path(file).is_file():  # SQLite would make an empty one
+        raise BadData(f"the database file of source {source!r} does not exist")
     try:
         yield engine
     except SQLAlchemyError as error:

@@ -5,8 +5,6 @@ import os
 import shutil
 import sqlite3
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -16,7 +14,7 @@ from sqlalchemy import create_engine, text
 
 from registry import session
 from tests.support.postgres import postgres_server
-from tests.support.processes import free_port, running
+from tests.support.processes import answers, free_port, running
 from tests.support.story import Story
 
 os.environ.update(PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1", PREFECT_LOGGING_TO_CONSOLE_LEVEL="ERROR")
@@ -83,7 +81,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     env = os.environ | {"PREFECT_HOME": str(home)}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (
-        running(command, lambda: _answers(f"{api}/health"), home / "server.log", env=env),
+        running(command, lambda: answers(f"{api}/health"), home / "server.log", env=env),
         temporary_settings({PREFECT_API_URL: api}),
     ):
         yield api
@@ -102,14 +100,6 @@ def _drain_prefect() -> None:
                 await told
 
     run_coro_as_sync(drain())
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return response.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def pytest_sessionstart() -> None:

@@ -1,6 +1,7 @@
 """A training as it is run: a real Prefect server, a real MLflow store, every candidate recorded in all three."""
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from registry.errors import (
 )
 from registry.values import DeployResult
 from tasks import sources, tracking
+from tests.support.processes import answers, free_port, running
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +59,8 @@ class TestOneTraining:
         assert svm.data.tags["frontrunner.project"] == "iris"
         assert svm.data.tags["frontrunner.snapshot_id"] == str(result.snapshot_id)
         assert re.fullmatch("[0-9a-f-]{36}", svm.data.tags["prefect.flow_run_id"])
-        assert svm.data.params == {"algorithm": "svm", "C": "10"}
+        assert svm.data.params == {"C": "10"}
+        assert svm.data.tags["frontrunner.algorithm"] == "svm"
         by_algorithm = {row.algorithm: row for row in result.leaderboard}
         assert svm.data.metrics == by_algorithm["svm"].metrics
         assert svm.inputs.dataset_inputs[0].dataset.name == "sklearn:iris"
@@ -161,6 +164,42 @@ class TestAutomaticDeploy:
         assert row == DeployResult("iris", "best_score", "svm", model.model_id, model.score, None, changed=True)
         assert [str(entry.strategy) for entry in queries.history("iris")] == ["best_score"]
         assert queries.history("iris")[0].deployed_by.startswith("flow run ")
+
+
+@pytest.mark.parametrize("name", ["'; DROP TABLE projects; --", "a/b:../..", "prix 💶"])
+def test_odd_project_names_work_all_the_way(client: MlflowClient, name: str) -> None:
+    result = train(name, **IRIS, algorithms=["svm"])
+    assert queries.live_model(name).id == result.deployed_model_id
+    assert client.get_model_version_by_alias(tracking.registered_name(1), "live")
+    assert client.get_experiment_by_name(f"frontrunner/{name}")
+
+
+def test_a_real_mlflow_server_that_keeps_the_files(
+    prefect: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a team has it: nothing is shared with the server but its address; files go through its artifact proxy."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{workspace}/server.db",
+        "--artifacts-destination",
+        f"{workspace}/kept",
+    ]
+    with running(command, lambda: answers(f"{address}/health"), workspace / "mlflow.log"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        first = train("iris", **IRIS, algorithms=["ada_boost"], hyperparams={"ada_boost": {"n_estimators": 1}})
+        better = train("iris", algorithms=["svm"])
+        assert better.deployed
+        rollback("iris")
+        model = queries.live_model("iris")
+        assert model.id == first.deployed_model_id
+        assert model.artifact.uri.startswith("mlflow-artifacts:/")
+        assert len(load_pipeline(model.artifact).classes_) == 3
+        version = MlflowClient(address, address).get_model_version_by_alias(tracking.registered_name(1), "live")
+        assert version.tags["frontrunner.model_id"] == str(model.id)
+    assert not (workspace / ".frontrunner" / "mlflow.db").exists()
 
 
 class TestFailures:

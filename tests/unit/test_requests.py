@@ -65,6 +65,11 @@ REFUSED = {
         "'knn', which is not among",
     ),
     "hyperparams that are no dict": ({"hyperparams": {"linear": 3}}, BadHyperparameter, "are not {parameter: value}"),
+    "hyperparams that cannot be kept": (
+        {"hyperparams": {"linear": {"C": math.nan}}},
+        BadHyperparameter,
+        "cannot be written as JSON",
+    ),
     "a seed that is none": ({"seed": -1}, InvalidInput, "seed is a whole number"),
     "two targets": ({"y_column_name": ["a", "b"]}, InvalidInput, "one y_column_name"),
 }

@@ -41,7 +41,7 @@ def test_nothing_outside_of_it(data: Path, name: str) -> None:
         read(f"files:{name}")
 
 
-@pytest.mark.parametrize("name", ["missing.csv", "deep", "rows.txt"])
+@pytest.mark.parametrize("name", ["missing.csv", "deep", "rows.txt", "nul\0.csv"])
 def test_an_unknown_file_lists_what_there_is(data: Path, name: str) -> None:
     with pytest.raises(UnknownRelation, match=r"there are deep/rows.parquet, rows.csv"):
         read(f"files:{name}")
@@ -100,6 +100,13 @@ def test_an_unknown_table_is_one_clear_line(warehouse: str, name: str) -> None:
         read(f"warehouse:{name}")
     assert "\n" not in str(caught.value)
     assert len(read("warehouse:orders")) == 3
+
+
+def test_a_database_file_that_is_not_there_is_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SOURCE_WAREHOUSE_URL", f"sqlite:///{tmp_path / 'typo.db'}")
+    with pytest.raises(BadData, match="database file of source 'warehouse' does not exist"):
+        read("warehouse:orders")
+    assert not (tmp_path / "typo.db").exists()
 
 
 def test_a_database_that_is_away_does_not_tell_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
