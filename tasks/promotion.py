@@ -32,7 +32,8 @@ def recorded_scores(kind: Task) -> Rule:
         if challenger.score is None:
             return Verdict(False, f"{_named(challenger)} has no score")
         if incumbent is None or incumbent.score is None:
-            return Verdict(True, f"{_named(challenger)} is the first one live: {label} {challenger.score:.4f}")
+            worse = "; it is worse than predicting the mean" if kind is Task.REGRESSION and challenger.score < 0 else ""
+            return Verdict(True, f"{_named(challenger)} is the first one live: {label} {challenger.score:.4f}{worse}")
         wins = beats(challenger.score, incumbent.score)
         verb = "replaces" if wins else ("ties with" if challenger.score == incumbent.score else "does not beat")
         said = (
