@@ -12,7 +12,7 @@ from tasks.reports import TrainResult, report_training
 from tasks.requests import DEFAULT_TEST_SIZE, checked_request, request_key
 from tasks.snapshots import take_snapshot
 from tasks.tracking import training_run
-from tasks.training import finished, threads_each, train_candidate, workers
+from tasks.training import cores_shared, finished, threads_each, train_candidate, workers
 
 AlgorithmName = Annotated[str, WithJsonSchema({"type": "string", "enum": NAMES})]
 
@@ -59,8 +59,8 @@ def train(
         project_name, task, relation_name, y_column_name, algorithms, hyperparams, test_size, test_sampling, seed
     )
     training = take_snapshot(request, request_key())
-    with training_run(training.run):
-        threads = threads_each(len(request.algorithms))
+    threads = threads_each(len(request.algorithms))
+    with training_run(training.run), cores_shared(threads):
         futures = train_candidate.map(unmapped(training), list(request.algorithms), unmapped(threads))
         models = finished(training, futures)
         decision = promote(training, models, automatic_deploy)

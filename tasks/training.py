@@ -3,8 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from threading import Lock
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import Any
 
@@ -119,43 +118,23 @@ def workers() -> int:
     return os.cpu_count() or 1
 
 
-class _SharedLimit:
-    """BLAS has one number of threads for the whole process: the first candidate in sets it, the last out resets it."""
+@contextmanager
+def cores_shared(threads: int) -> Iterator[None]:
+    """BLAS has one limit for the whole process: the thread that waits for the candidates holds it, not theirs."""
+    import scipy.linalg  # noqa: F401  (only a BLAS that is loaded can be limited)
+    from threadpoolctl import threadpool_limits
 
-    def __init__(self) -> None:
-        self._lock, self._inside, self._limit = Lock(), 0, ExitStack()
-
-    @contextmanager
-    def __call__(self, threads: int) -> Iterator[None]:
-        from threadpoolctl import threadpool_limits
-
-        with self._lock:
-            if self._inside == 0:
-                self._limit.enter_context(threadpool_limits(threads, user_api="blas"))
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._limit.close()
-
-
-_blas_limited = _SharedLimit()
+    with threadpool_limits(threads, user_api="blas"):
+        yield
 
 
 @contextmanager
 def _limited(threads: int) -> Iterator[None]:
-    """OpenMP counts for this thread alone (scikit-learn's trees and xgboost), joblib too, BLAS for the process."""
+    """OpenMP (scikit-learn's trees, xgboost) and joblib have limits that are this thread's alone."""
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
-    with (
-        _blas_limited(threads),
-        threadpool_limits(threads, user_api="openmp"),
-        parallel_config(backend="threading", n_jobs=threads),
-    ):
+    with threadpool_limits(threads, user_api="openmp"), parallel_config(backend="threading", n_jobs=threads):
         yield
 
 

@@ -41,6 +41,19 @@ def test_the_python(prefect: str, mlflow_store: Path, capsys: pytest.CaptureFixt
     assert "first one live" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "prefect work-pool create frontrunner --type process",
+        "prefect --no-prompt deploy --all",
+        "prefect worker start --pool frontrunner",
+        "prefect deployment run rollback/rollback --param project_name=digits --watch",
+    ],
+)
+def test_the_prefect_commands_are_those_that_test_worker_runs(command: str) -> None:
+    assert command in README
+
+
 def test_the_algorithms_are_the_catalogue() -> None:
     section = README.split("## Algorithms")[1].split("## ")[0].split("Each is the")[0]
     both, regression, classification = re.split(r"Regression:|Classification:", section)

@@ -1,0 +1,59 @@
+"""Candidates that run at once share the cores instead of fighting for them."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import numpy as np
+import pytest
+from joblib import effective_n_jobs
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from tasks.training import _limited, cores_shared, threads_each
+
+
+def threads(kind: str) -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == kind}
+
+
+@pytest.fixture(autouse=True)
+def libraries_with_three_threads():
+    """More than one, however few cores there are, so that a limit shows."""
+    HistGradientBoostingClassifier(max_iter=1).fit(np.arange(20).reshape(-1, 1), np.arange(20) % 2)  # loads OpenMP
+    with threadpool_limits(3):
+        yield
+
+
+@pytest.mark.parametrize(("cores", "candidates", "each"), [(2, 4, 1), (2, 1, 2), (8, 3, 2), (1, 5, 1), (8, 8, 1)])
+def test_candidates_times_threads_make_the_cores(monkeypatch: pytest.MonkeyPatch, cores, candidates, each) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert threads_each(candidates) == each
+
+
+def test_a_fit_has_its_share_and_gives_it_back() -> None:
+    with cores_shared(1), _limited(1):
+        assert threads("blas") == threads("openmp") == {1}
+        assert effective_n_jobs(None) == 1
+    assert threads("blas") == threads("openmp") == {3}
+
+
+def test_a_candidate_that_is_done_does_not_unleash_the_others() -> None:
+    both_inside, first_left = Barrier(2), Barrier(2)
+
+    def first() -> None:
+        with _limited(1):
+            both_inside.wait(10)
+        first_left.wait(10)
+
+    def second() -> list[set[int]]:
+        with _limited(1):
+            both_inside.wait(10)
+            first_left.wait(10)
+            return [threads("blas"), threads("openmp")]
+
+    with cores_shared(1), ThreadPoolExecutor(2) as pool:
+        one, other = pool.submit(first), pool.submit(second)
+        assert other.result(20) == [{1}, {1}]
+        one.result(20)
+    assert threads("blas") == {3}
