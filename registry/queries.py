@@ -69,7 +69,7 @@ def projects() -> list[ProjectSummary]:
                 deployment and deployment.strategy,
                 deployment and deployment.deployed_at,
             )
-            for row, count, deployment, model in session.execute(statement)
+            for row, count, deployment, model in session.execute(statement).tuples()
         ]
 
 
@@ -118,7 +118,7 @@ def history(project_name: str) -> list[DeploymentRecord]:
                 deployment.deployed_at,
                 deployment.deployed_by,
             )
-            for deployment, row in session.execute(statement)
+            for deployment, row in session.execute(statement).tuples()
         ]
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Dialect,
+    Double,
     Enum,
     ForeignKey,
     ForeignKeyConstraint,
@@ -107,7 +108,7 @@ class Snapshot(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     relation_name: Mapped[str] = mapped_column(Text)
     y_column_names: Mapped[list[str]] = mapped_column(Json)
-    test_size: Mapped[float]  # a share below 1, else a count of rows: as it was asked for
+    test_size: Mapped[float] = mapped_column(Double)  # a share below 1, else a count of rows: as it was asked for
     test_sampling: Mapped[Sampling] = mapped_column(_closed(Sampling, "test_sampling"))
     seed: Mapped[int] = mapped_column(BigInteger)
     train_rows: Mapped[int] = mapped_column(BigInteger)
@@ -148,7 +149,7 @@ class Model(Base):
     algorithm: Mapped[str] = mapped_column(String(64))
     hyperparams: Mapped[dict[str, Any]] = mapped_column(Json)
     status: Mapped[Status] = mapped_column(_closed(Status, "status"))
-    score: Mapped[float | None]  # the key metric of the project's task; higher is better
+    score: Mapped[float | None] = mapped_column(Double)  # the key metric of the project's task; higher is better
     metrics: Mapped[dict[str, float]] = mapped_column(Json)
     reason: Mapped[str | None] = mapped_column(Text)  # why it failed
     artifact_uri: Mapped[str | None] = mapped_column(Text)

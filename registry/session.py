@@ -39,7 +39,7 @@ def registry_url() -> URL:
     if backend == "sqlite" and url.database not in (None, "", ":memory:"):
         return url.set(database=str(Path(str(url.database)).absolute()))
     if backend == "postgresql":
-        return url
+        return url.set(drivername="postgresql+psycopg") if url.drivername == backend else url
     raise RegistryUnavailable(
         f"REGISTRY_URL must be a SQLite file or a PostgreSQL database, not {url.render_as_string()}"
     )

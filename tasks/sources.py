@@ -66,7 +66,7 @@ def _read_file(name: str) -> "pd.DataFrame":
     try:
         return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (ValueError, OSError) as error:
-        raise BadData(f"files:{name} cannot be read: {error}") from error
+        raise BadData(f"files:{name} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _files(root: Path) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
@@ -111,6 +112,12 @@ def test_the_scheduled_training_and_its_parameters(worker: None, client: SyncPre
     scheduled = client.read_deployment_by_name("train/train-digits-nightly")
     assert [str(schedule.schedule.cron) for schedule in scheduled.schedules] == ["0 3 * * *"]
     assert scheduled.parameters["relation_name"] == "sklearn:digits"
+    until = time.monotonic() + 120  # the server's scheduler looks every few seconds at what was deployed
+    while not (runs := [run for run in client.read_flow_runs() if run.deployment_id == scheduled.id]):
+        assert time.monotonic() < until, "the schedule made no run"
+        time.sleep(1)
+    assert {run.state.name for run in runs} == {"Scheduled"}
+    assert {run.expected_start_time.hour for run in runs} == {3}
     names = {f"{deployment.name}" for deployment in client.read_deployments()}
     assert names >= {"train-digits-nightly", "train", "deploy", "best-score", "most-recent", "rollback"}
 
