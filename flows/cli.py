@@ -8,6 +8,7 @@ import warnings
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import Annotated, Any, NoReturn, cast
+from uuid import uuid4
 
 import typer
 
@@ -220,9 +221,8 @@ def upgrade() -> None:
 def _deploy(project_name: str, strategy: str, algorithm_name: str | None, as_json: bool) -> None:
     """Without Prefect: the way back must be open when its server is not."""
     from tasks.promotion import deploy, said
-    from tasks.requests import request_key
 
-    result = deploy(project_name, strategy, algorithm_name, request_key())
+    result = deploy(project_name, strategy, algorithm_name, uuid4().hex)
     if as_json:
         _print_json(result)
     else:

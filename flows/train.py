@@ -9,7 +9,7 @@ from pydantic import WithJsonSchema
 from tasks.algorithms import NAMES
 from tasks.promotion import promote
 from tasks.reports import TrainResult, report_training
-from tasks.requests import DEFAULT_TEST_SIZE, checked_request, request_key
+from tasks.requests import DEFAULT_TEST_SIZE, checked_request, checked_switch, request_key
 from tasks.snapshots import take_snapshot
 from tasks.tracking import training_run
 from tasks.training import cores_shared, finished, threads_each, train_candidate, workers
@@ -58,6 +58,7 @@ def train(
     request = checked_request(
         project_name, task, relation_name, y_column_name, algorithms, hyperparams, test_size, test_sampling, seed
     )
+    automatic_deploy = checked_switch("automatic_deploy", automatic_deploy)
     training = take_snapshot(request, request_key())
     threads = threads_each(len(request.algorithms))
     with training_run(training.run), cores_shared(threads):

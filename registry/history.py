@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from registry.errors import InvalidName, NoCandidate, TaskMismatch, UnknownModel, UnknownProject
+from registry.errors import InvalidName, NoCandidate, RegistryConflict, TaskMismatch, UnknownModel, UnknownProject
 from registry.queries import model_record, score_of, snapshot_record
 from registry.schema import Deployment, Model, Project, Snapshot, now
 from registry.session import transaction
@@ -177,6 +177,10 @@ def deploy(
         if project is None:
             raise UnknownProject(project_name, session.scalars(select(Project.name).order_by(Project.name)))
         if done := _recorded(session, request_key):
+            if (done.project_name, done.strategy) != (project_name, strategy):
+                raise RegistryConflict(
+                    f"request {request_key} deployed {done.project_name!r} by {done.strategy} before"
+                )
             return done
         incumbent = session.scalar(live(project.id))
         chosen = session.scalar(STRATEGIES[strategy](project.id, algorithm_name))

@@ -102,6 +102,13 @@ def checked_seed(seed: int) -> int:
     raise InvalidInput(f"seed is a whole number from 0 to {2**32 - 1}, not {seed!r}")
 
 
+def checked_switch(name: str, value: bool) -> bool:
+    """Raises: InvalidInput: it is not True or False; `"false"` would count as true."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidInput(f"{name} is true or false, not {value!r}")
+
+
 def request_key() -> str:
     """The same for every retry of one flow run, another for each call outside of one."""
     return flow_run.get_id() or uuid4().hex

@@ -335,9 +335,5 @@ def _translated() -> Iterator[None]:
         yield
     except (MlflowException, OSError) as error:
         first_line = str(error).strip().split("\n", 1)[0]
-        raise TrackingUnavailable(f"MLflow at {_address()} did not do it: {first_line}") from error
-
-
-def _address() -> str:
-    """The tracking URI without what stands before an @."""
-    return re.sub(r"//[^/@]*@", "//", settings.tracking_uri())
+        said = f"MLflow at {settings.tracking_uri()} did not do it: {first_line}"
+        raise TrackingUnavailable(re.sub(r"//[^/\s]*@", "//", said)) from error

@@ -241,6 +241,14 @@ class TestEveryStrategy:
         assert once == again
         assert len(story.history) == 3
 
+    def test_a_request_of_another_project_is_no_answer(self, story: Story) -> None:
+        story.trained_and_promoted(0.7)
+        story.trained_and_promoted(0.8)
+        story.deploys("rollback", key="one click")
+        with pytest.raises(RegistryConflict):
+            story.deploys("best_score", key="one click")
+        assert len(story.history) == 3
+
     def test_a_person_cannot_ask_for_the_automatic_strategy(self) -> None:
         with pytest.raises(UnknownValue, match="choose one of best_score, most_recent, rollback"):
             strategy_named("new_score")
