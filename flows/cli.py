@@ -210,12 +210,33 @@ def history(name: Name = None, project_name: NameOption = None, as_json: AsJson 
 
 
 @app.command()
-def upgrade() -> None:
+def upgrade(as_json: AsJson = False) -> None:
     """Bring the registry's tables to this version, or make them."""
     from registry.session import upgrade
 
     before, after = upgrade()
-    print(f"the registry is at version {after}" + (" already" if before == after else f", it was {before or 'empty'}"))
+    if as_json:
+        _print_json({"before": before, "after": after})
+    else:
+        was = " already" if before == after else f", it was {before or 'empty'}"
+        print(f"the registry is at version {after}{was}")
+
+
+@app.command()
+def reconcile(as_json: AsJson = False) -> None:
+    """Make MLflow's alias `live` name what is live, in every project; a deploy does it for its own."""
+    from registry import queries
+    from tasks.tracking import mirror_live
+
+    live = [project for project in queries.projects() if project.model_id]
+    rows = [
+        {"project_name": each.project_name, "model_id": each.model_id, "mirrored": mirror_live(each.project_name)}
+        for each in live
+    ]
+    head = {"project_name": "project", "model_id": "live", "mirrored": "mirrored"}
+    _print_rows(rows, head, as_json=as_json, empty="nothing is live yet")
+    if not all(row["mirrored"] for row in rows):
+        sys.exit(1)
 
 
 def _deploy(project_name: str, strategy: str, algorithm_name: str | None, as_json: bool) -> None:

@@ -2,8 +2,11 @@
 # `make demo`: two trainings on real data, a rollback, the history. Run it again whenever you like.
 set -eu
 
+bold='' plain=''
+if [ -t 1 ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); fi
+
 run() {
-  printf '\n\033[1m$ %s\033[0m\n' "$*"
+  printf '\n%s$ %s%s\n' "$bold" "$*" "$plain"
   "$BIN/$@"
 }
 

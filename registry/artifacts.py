@@ -15,6 +15,11 @@ from registry import settings
 from registry.errors import ArtifactChanged, ArtifactMissing
 from registry.values import Artifact
 
+# The distances of knn's trees: all but the one that holds a function.
+METRICS = (
+    *("BrayCurtis", "Canberra", "Chebyshev", "Dice", "Euclidean", "Hamming", "Haversine", "Jaccard", "Mahalanobis"),
+    *("Manhattan", "Minkowski", "RogersTanimoto", "RussellRao", "SEuclidean", "SokalSneath"),
+)
 # What the catalogue's fitted pipelines hold beyond skops' own defaults (a test fits them all). Only this list decides:
 # what a file says of itself is never asked.
 TRUSTED_TYPES = (
@@ -30,8 +35,9 @@ TRUSTED_TYPES = (
     "sklearn.gaussian_process.kernels.ConstantKernel",
     "sklearn.gaussian_process.kernels.Product",
     "sklearn.gaussian_process.kernels.RBF",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    *(f"sklearn.metrics._dist_metrics.{metric}Distance64" for metric in METRICS),
     "sklearn.model_selection._split.KFold",
+    "sklearn.neighbors._ball_tree.BallTree",
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.tree._tree.Tree",
     "sklearn.utils._bunch.Bunch",

@@ -7,9 +7,9 @@ write lock, so what is read next (the live model, the newest `seq`) stays true u
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -23,6 +23,7 @@ from registry.vocabulary import Sampling, Status, Strategy, Task
 
 # Decides whether a challenger replaces the live model (None: nothing is live); called under the project's lock.
 Rule = Callable[[ModelRecord, ModelRecord | None], Verdict]
+Row = TypeVar("Row", Project, Model)
 
 
 def checked_name(name: object) -> str:
@@ -62,7 +63,8 @@ def record_snapshot(
         TaskMismatch: the project exists with the other task.
     """
     with transaction(write=True) as session:
-        project = _project_made_once(session, project_name, task)
+        new = Project(name=project_name, task=task)
+        project = _made_once(session, select(Project).where(Project.name == project_name), new)
         if project.task != task:
             raise TaskMismatch(project_name, project.task, task)
         snapshot = Snapshot(
@@ -88,22 +90,20 @@ def record_snapshot(
 def start_model(snapshot: SnapshotRecord, algorithm: str, hyperparams: dict[str, Any], request_key: str) -> ModelRecord:
     """A candidate that is being trained; the same key again is the same candidate, as it is if it is trained."""
     with transaction(write=True) as session:
-        model = session.scalar(select(Model).where(Model.request_key == request_key))
-        if model is None:
-            model = Model(
-                project_id=snapshot.project_id,
-                snapshot_id=snapshot.id,
-                algorithm=algorithm,
-                hyperparams=hyperparams,
-                metrics={},
-                request_key=request_key,
-                status=Status.RUNNING,
-            )
-            session.add(model)
-        elif model.status is not Status.TRAINED:
+        new = Model(
+            project_id=snapshot.project_id,
+            snapshot_id=snapshot.id,
+            algorithm=algorithm,
+            hyperparams=hyperparams,
+            metrics={},
+            request_key=request_key,
+            status=Status.RUNNING,
+        )
+        model = _made_once(session, select(Model).where(Model.request_key == request_key), new)
+        if model.status is not Status.TRAINED:
             model.status, model.reason, model.finished_at = Status.RUNNING, None, None
             model.snapshot_id = snapshot.id
-        session.flush()
+            session.flush()
         return model_record(model)
 
 
@@ -116,28 +116,33 @@ def finish_model(
     mlflow_run_id: str,
     mlflow_model_id: str,
 ) -> ModelRecord:
-    """A candidate that was fitted, scored and saved: from now on any strategy may choose it."""
+    """A candidate that was fitted, scored and saved: from now on any strategy may choose it. It is trained once."""
     with transaction(write=True) as session:
         model = _model(session, model_id)
-        model.status, model.finished_at = Status.TRAINED, now()
-        model.score, model.metrics = score, metrics
-        model.artifact_uri, model.artifact_sha256, model.artifact_bytes = artifact.uri, artifact.sha256, artifact.bytes
-        model.mlflow_run_id, model.mlflow_model_id = mlflow_run_id, mlflow_model_id
-        session.flush()
+        if model.status is not Status.TRAINED:  # it may be live: what it is does not change any more
+            model.status, model.reason, model.finished_at = Status.TRAINED, None, now()
+            model.score, model.metrics = score, metrics
+            model.artifact_uri, model.artifact_sha256 = artifact.uri, artifact.sha256
+            model.artifact_bytes = artifact.bytes
+            model.mlflow_run_id, model.mlflow_model_id = mlflow_run_id, mlflow_model_id
+            session.flush()
         return model_record(model)
 
 
 def fail_model(model_id: int, reason: str, mlflow_run_id: str | None) -> ModelRecord:
     with transaction(write=True) as session:
         model = _model(session, model_id)
-        model.status, model.finished_at = Status.FAILED, now()
-        model.reason, model.mlflow_run_id = reason, mlflow_run_id
-        session.flush()
+        if model.status is not Status.TRAINED:  # another try of the same candidate may have done it
+            model.status, model.finished_at = Status.FAILED, now()
+            model.reason, model.mlflow_run_id = reason, mlflow_run_id
+            session.flush()
         return model_record(model)
 
 
 def promote(model_id: int, rule: Rule, *, request_key: str, deployed_by: str) -> Decision:
     """The automatic deploy: asks the rule about this model and the one that is live at this very moment.
+
+    The same key again for the same model adds nothing.
 
     Raises:
         UnknownModel: there is no such model.
@@ -146,10 +151,14 @@ def promote(model_id: int, rule: Rule, *, request_key: str, deployed_by: str) ->
         project = _locked(session, Project.id == select(Model.project_id).where(Model.id == model_id).scalar_subquery())
         if project is None:
             raise UnknownModel(model_id)
+        challenger, incumbent = _model(session, model_id), session.scalar(live(project.id))
+        # The model is part of the key: a retry may have found a better one, which has not been asked about yet.
+        request_key = f"{request_key}:{model_id}"
         if done := _recorded(session, request_key):
-            return Decision(project.name, model_id, True, done.model_id, done.previous_model_id, "deployed before")
-        incumbent = session.scalar(live(project.id))
-        challenger = _model(session, model_id)
+            now_live = incumbent.id if incumbent else None
+            return Decision(
+                project.name, model_id, True, now_live, done.previous_model_id, "deployed by an earlier try"
+            )
         verdict = rule(model_record(challenger), model_record(incumbent) if incumbent else None)
         if verdict.deploy:
             _append(session, project, challenger, Strategy.NEW_SCORE, request_key, deployed_by)
@@ -192,13 +201,13 @@ def deploy(
         return _result(project, strategy, chosen, incumbent.id if incumbent else None, changed=changed)
 
 
-def _project_made_once(session: Session, name: str, task: Task) -> Project:
-    wanted = select(Project).where(Project.name == name)
-    project = session.scalar(wanted)
-    if project is not None:
-        return project
+def _made_once(session: Session, wanted: Select[tuple[Row]], new: Row) -> Row:
+    """The row that is wanted, or the new one in its place."""
+    found = session.scalar(wanted)
+    if found is not None:
+        return found
     with suppress(IntegrityError), session.begin_nested():  # another process may have made it since
-        session.add(Project(name=name, task=task))
+        session.add(new)
     return session.scalars(wanted).one()
 
 

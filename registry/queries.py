@@ -30,7 +30,7 @@ class ProjectSummary:
 def find_project(name: str) -> ProjectRecord | None:
     with transaction() as session:
         row = session.scalar(select(Project).where(Project.name == name))
-        return ProjectRecord(row.id, row.name, row.task) if row else None
+        return _project_record(row) if row else None
 
 
 def project(name: str) -> ProjectRecord:
@@ -128,9 +128,11 @@ def snapshot(snapshot_id: int) -> SnapshotRecord:
 
 
 def find_snapshot(request_key: str) -> SnapshotRecord | None:
-    """The rows that an earlier try of the same training froze."""
+    """The rows that an earlier try of the same training froze, or those that its candidates began with."""
+    candidates = select(Model.snapshot_id).where(Model.request_key.startswith(f"{request_key}:", autoescape=True))
     with transaction() as session:
-        row = session.scalar(select(Snapshot).where(Snapshot.request_key == request_key))
+        statement = select(Snapshot).where((Snapshot.request_key == request_key) | Snapshot.id.in_(candidates))
+        row = session.scalar(statement.order_by(Snapshot.id).limit(1))
         return snapshot_record(row) if row else None
 
 
@@ -193,7 +195,11 @@ def _project(session: Session, name: str) -> ProjectRecord:
     row = session.scalar(select(Project).where(Project.name == name))
     if row is None:
         raise UnknownProject(name, session.scalars(select(Project.name).order_by(Project.name)))
-    return ProjectRecord(row.id, row.name, row.task)
+    return _project_record(row)
+
+
+def _project_record(row: Project) -> ProjectRecord:
+    return ProjectRecord(row.id, row.name, row.task, row.created_at)
 
 
 def _models(project_name: str, which: ColumnElement[bool]) -> list[ModelRecord]:

@@ -35,14 +35,14 @@ def registry_url() -> URL:
         url = make_url(settings.registry_url())
     except ArgumentError:
         raise RegistryUnavailable("REGISTRY_URL is not a database URL, such as postgresql://user@host/name") from None
+    if "@" in (url.host or ""):
+        raise RegistryUnavailable("REGISTRY_URL has an @ too many: one in a name or password is written %40")
     backend = url.get_backend_name()
     if backend == "sqlite" and url.database not in (None, "", ":memory:"):
         return url.set(database=str(Path(str(url.database)).absolute()))
     if backend == "postgresql":
         return url.set(drivername="postgresql+psycopg") if url.drivername == backend else url
-    raise RegistryUnavailable(
-        f"REGISTRY_URL must be a SQLite file or a PostgreSQL database, not {url.render_as_string()}"
-    )
+    raise RegistryUnavailable(f"REGISTRY_URL must be a SQLite file or a PostgreSQL database, not {_shown(url)}")
 
 
 @contextmanager
@@ -114,12 +114,7 @@ def _new_engine(url: URL) -> Engine:
     try:
         if url.get_backend_name() == "sqlite":
             return _sqlite_engine(url)
-        return create_engine(
-            url,
-            isolation_level="READ COMMITTED",
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": int(url.query.get("connect_timeout", CONNECT_SECONDS))},  # type: ignore[arg-type]
-        )
+        return _postgresql_engine(url)
     except ModuleNotFoundError as error:
         raise MissingExtra(f"REGISTRY_URL with {url.drivername}", "postgres") from error
     except NoSuchModuleError as error:
@@ -141,6 +136,24 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
 
     return engine
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    if "connect_timeout" not in url.query:
+        url = url.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
+    engine = create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True)
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("write"):  # a writer waits as long as SQLite's does, not for ever
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
+
+    return engine
+
+
+def _shown(url: URL) -> str:
+    """The address without a password, also one that the query carries."""
+    return url.set(query={}).render_as_string()
 
 
 def _writing(engine: Engine) -> Engine:
@@ -170,18 +183,22 @@ def _migrate(connection: Connection, url: URL, version: str | None) -> None:
         return  # another process was quicker
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise RegistryOutdated(f"the registry's version {version} is not one that {REVISION} comes from") from error
 
 
 def _refuse_foreign_tables(connection: Connection, url: URL) -> None:
     taken = sorted(set(Base.metadata.tables) & set(inspect(connection).get_table_names()))
     if taken:
         raise RegistryUnavailable(
-            f"{url.render_as_string()} has tables of its own named {', '.join(taken)}: give the registry a database"
+            f"{_shown(url)} has tables of its own named {', '.join(taken)}: give the registry a database"
             " or schema to itself"
         )
 
@@ -194,7 +211,7 @@ def _wrong_version(version: str) -> RegistryOutdated:
 
 @contextmanager
 def _translated(url: URL) -> Iterator[None]:
-    where = url.render_as_string()  # without the password
+    where = _shown(url)
     try:
         yield
     except IntegrityError as error:

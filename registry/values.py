@@ -21,6 +21,7 @@ class ProjectRecord:
     id: int
     name: str
     task: Task
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from registry.errors import BadHyperparameter, MissingExtra, UnknownValue
+from registry.errors import BadHyperparameter, InvalidInput, MissingExtra, UnknownValue
 from registry.vocabulary import Task
 
 REGRESSION = {
@@ -77,13 +77,19 @@ QUIET: Mapping[str, dict[str, Any]] = {
     "catboost": {"verbose": False, "allow_writing_files": False},
 }
 
+# What these would take every core for, whatever OpenMP's limit is.
+THREADS: Mapping[str, str] = {"lightgbm": "n_jobs", "catboost": "thread_count"}
+
 
 def checked_algorithms(task: Task, names: list[str] | None) -> list[str]:
     """The algorithms to train, each once and in the order they were named; a few good ones if none was.
 
     Raises:
+        InvalidInput: it is no list.
         UnknownValue: one is not in the task's catalogue.
     """
+    if not (names is None or isinstance(names, list | tuple)):
+        raise InvalidInput(f"algorithms is a list of names, not {names!r}")
     chosen = list(dict.fromkeys(names)) if names else list(DEFAULT)
     for name in chosen:
         if name not in ALGORITHMS[task]:

@@ -18,6 +18,8 @@ def checked_rows(
     Raises:
         BadData: they cannot be trained on.
     """
+    import pandas as pd
+
     frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
@@ -34,7 +36,7 @@ def checked_rows(
     target = y_column_names[0]
     plain = {name: _plain(frame[name], name, relation_name) for name in frame.columns if name != target}
     plain[target] = _checked_target(frame[target], target, relation_name, task)
-    return frame.assign(**plain)
+    return pd.DataFrame({name: plain[name] for name in frame.columns})
 
 
 def check_strata(labels: "np.ndarray[Any, Any]", k: int, task: Task) -> None:
@@ -74,7 +76,7 @@ def _plain(column: "pd.Series[Any]", name: str, relation_name: str) -> "pd.Serie
     from pandas.api import types
 
     if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
+        column = column.astype(object).infer_objects()  # its categories' type may have no place for a gap
     if types.is_bool_dtype(column.dtype) or types.is_numeric_dtype(column.dtype):
         return _plain_numbers(column, name, relation_name)
     present = column.dropna()

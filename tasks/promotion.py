@@ -38,7 +38,7 @@ def recorded_scores(kind: Task) -> Rule:
         verb = "replaces" if wins else ("ties with" if challenger.score == incumbent.score else "does not beat")
         said = (
             f"{_named(challenger)} {verb} {_named(incumbent)}: {label} {challenger.score:.4f} against"
-            f" {incumbent.score:.4f} ({challenger.score - incumbent.score:+.4f})"
+            f" {incumbent.score:.4f} ({challenger.score - incumbent.score:+.2g})"
         )
         if challenger.snapshot_id != incumbent.snapshot_id:
             said += f"; scored on different rows: snapshots {challenger.snapshot_id} and {incumbent.snapshot_id}"
@@ -71,7 +71,7 @@ def promote(training: Training, models: list[ModelRecord], automatic_deploy: boo
     decision = history.promote(
         challenger.id,
         recorded_scores(request.task),
-        request_key=f"{training.key}:new_score",
+        request_key=training.key,
         deployed_by=requested_by(),
     )
     if decision.deployed:
@@ -106,7 +106,7 @@ def said(result: DeployResult) -> str:
     if not result.changed:
         return f"{result.project_name}: {model} was live already; nothing changed"
     before = f", instead of model {result.previous_model_id}" if result.previous_model_id else ""
-    return f"{result.project_name}: {model} is live now by {result.strategy}{before}"
+    return f"{result.project_name}: {model} went live by {result.strategy}{before}"
 
 
 def _named(model: ModelRecord) -> str:

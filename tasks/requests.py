@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
 from registry import queries
@@ -111,7 +112,8 @@ def checked_switch(name: str, value: bool) -> bool:
 
 def request_key() -> str:
     """The same for every retry of one flow run, another for each call outside of one."""
-    return flow_run.get_id() or uuid4().hex
+    context = FlowRunContext.get()  # not `flow_run.get_id()`: a command that a flow run starts would find its id
+    return str(context.flow_run.id) if context and context.flow_run else uuid4().hex
 
 
 def requested_by() -> str:

@@ -45,7 +45,7 @@ def _regression(y_test: Any, predicted: Any) -> dict[str, float]:
 
 
 def _classification(pipeline: Any, X_test: Any, y_test: Any, predicted: Any) -> dict[str, float]:
-    labels = pipeline.classes_
+    labels = np.union1d(pipeline.classes_, y_test)  # a rare one may be among the test rows alone
     binary = len(labels) == 2
     average: dict[str, Any] = {"average": "binary", "pos_label": labels[1]} if binary else {"average": "macro"}
     measured = {

@@ -65,7 +65,7 @@ def take_snapshot(request: TrainingRequest, key: str) -> Training:
         BadData: the rows cannot be trained on; nothing was recorded, neither here nor in MLflow.
         TrackingUnavailable: MLflow cannot be reached; nothing was recorded.
     """
-    if known := request.snapshot or queries.find_snapshot(key):
+    if known := queries.find_snapshot(key) or request.snapshot:
         return _begun(request, key, known, tracking.start_run(request, key))
     with TemporaryDirectory(prefix="frontrunner-") as folder:
         log.info("reading %s", request.relation_name)
@@ -89,6 +89,8 @@ def freeze(frame: "pd.DataFrame", request: TrainingRequest, folder: Path) -> Fro
     labels = frame[target].to_numpy()
     train, test = split(labels, request.task, request.test_size, request.test_sampling, request.seed)
     check_sides(labels[train], labels[test], request.task, relation_name)
+    if frame.drop(columns=target).iloc[train].isna().all(axis=None):
+        raise BadData(f"no column of {relation_name} beside {target!r} has a value in the training rows")
     path = folder / "rows.parquet"
     frame.iloc[np.concatenate([train, test])].to_parquet(path, index=False)
     columns = [{"name": str(name), "type": str(kind)} for name, kind in frame.dtypes.items()]

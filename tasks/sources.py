@@ -56,10 +56,14 @@ def _read_file(name: str) -> "pd.DataFrame":
     import pandas as pd
 
     root = settings.data_root().resolve()
-    path = (root / name.replace("\0", "")).resolve()  # a link is followed before it is judged
+    try:
+        path = (root / name).resolve()  # a link is followed before it is judged
+        there = path.suffix in (".csv", ".parquet") and path.is_file()
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise UnknownRelation(f"files:{name!r} cannot be the name of a file: {error}") from error
     if not path.is_relative_to(root):
         raise UnknownRelation(f"files:{name} is outside DATA_ROOT, {root}")
-    if path.suffix not in (".csv", ".parquet") or not path.is_file():
+    if not there:
         raise UnknownRelation(
             f"there is no CSV or Parquet file {name!r} below {root}; there are {_listed(_files(root))}"
         )
@@ -97,9 +101,13 @@ def _database(source: str, url: str, name: str) -> "Iterator[Engine]":
     try:
         engine = create_engine(url)
     except ModuleNotFoundError as error:
-        raise MissingExtra(f"the source {source!r}", "postgres") from error
+        if error.name == "psycopg":
+            raise MissingExtra(f"the source {source!r}", "postgres") from error
+        raise BadData(f"the source {source!r} needs the package of its driver, {error.name}: install it") from error
     except (ArgumentError, NoSuchModuleError) as error:
         raise BadData(f"SOURCE_{source.upper()}_URL is not the URL of a database whose driver is installed") from error
+    if "@" in (engine.url.host or ""):  # half of a password, which the driver would tell
+        raise BadData(f"SOURCE_{source.upper()}_URL has an @ too many: one in a name or password is written %40")
     file = engine.url.database if engine.dialect.name == "sqlite" else None
     if file and not Path(file).is_file():  # SQLite would make an empty one
         raise BadData(f"the database file of source {source!r} does not exist")

@@ -7,10 +7,12 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +20,8 @@ from prefect.runtime import flow_run
 
 from registry import queries, settings
 from registry.artifacts import TRUSTED_TYPES, describe
-from registry.errors import TrackingUnavailable
-from registry.values import Artifact, ModelRecord, SnapshotRecord
+from registry.errors import CandidateFailed, TrackingUnavailable
+from registry.values import Artifact, ModelRecord, ProjectRecord, SnapshotRecord
 from tasks.requests import TrainingRequest
 
 if TYPE_CHECKING:
@@ -31,7 +33,13 @@ log = logging.getLogger("frontrunner")
 LIVE = "live"  # the alias, so that models:/frontrunner-1@live is what answers for project 1
 FILE = "model.skops"  # as MLflow's scikit-learn flavour calls it
 SIGNATURE_ROWS = 100
-BOUNDS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # else 7 and 120 s
+BOUNDS = {  # else 7 and 120 s, and as long as a server asks for
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
+MIRROR_SECONDS = 30  # a deploy waits no longer for MLflow, whatever hangs there
+STORE_SECONDS = 120  # while another process makes the local store
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 PACKAGES = ("xgboost", "lightgbm", "catboost")
 
@@ -51,7 +59,7 @@ def start_run(request: TrainingRequest, request_key: str) -> Run:
     Raises:
         TrackingUnavailable: MLflow cannot be reached. (So for every function here but `end_run` and `mirror_live`.)
     """
-    with _translated():
+    with translated():
         mlflow = client()
         experiment_id = _experiment(mlflow, request.project_name)
         run = mlflow.create_run(
@@ -62,7 +70,7 @@ def start_run(request: TrainingRequest, request_key: str) -> Run:
 
 def save_rows(run: Run, path: Path) -> Artifact:
     """Puts a snapshot's file beside the run."""
-    with _translated():
+    with translated():
         client().log_artifact(run.id, str(path), "snapshot")
     return describe(path, f"{run.artifact_uri}/snapshot/{path.name}")
 
@@ -79,7 +87,7 @@ def log_training(run: Run, request: TrainingRequest, snapshot: SnapshotRecord) -
         "test_sampling": snapshot.test_sampling,
         "seed": request.seed,
     }
-    with _translated():
+    with translated():
         mlflow = client()
         mlflow.log_batch(
             run.id,
@@ -92,7 +100,7 @@ def log_training(run: Run, request: TrainingRequest, snapshot: SnapshotRecord) -
 def end_run(run_id: str, status: str, note: str = "") -> None:
     """Closes a run as FINISHED or FAILED, with a note for its page, if MLflow still answers."""
     try:
-        with _translated():
+        with translated():
             mlflow = client()
             if note:
                 mlflow.set_tag(run_id, "mlflow.note.content", note)
@@ -129,7 +137,7 @@ def start_candidate(parent: Run, model: ModelRecord, snapshot: SnapshotRecord, p
         "frontrunner.model_id": str(model.id),
         "frontrunner.algorithm": model.algorithm,  # no parameter: knn has one of that name
     }
-    with _translated():
+    with translated():
         mlflow = client()
         run_id: str = mlflow.create_run(parent.experiment_id, run_name=model.algorithm, tags=tags).info.run_id
         mlflow.log_batch(run_id, params=[Param(name, str(value)[:6000]) for name, value in model.hyperparams.items()])
@@ -141,9 +149,10 @@ def save_model(parent: Run, run_id: str, model: ModelRecord, pipeline: Any, X: A
     """Saves the fitted pipeline as an MLflow model of the run, one skops file in it; that file and the model's id."""
     import mlflow.sklearn
     from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    with _translated(), TemporaryDirectory(prefix="frontrunner-") as folder:
+    with translated(), TemporaryDirectory(prefix="frontrunner-") as folder:
         store = client()
         logged = store.create_logged_model(
             parent.experiment_id,
@@ -153,15 +162,19 @@ def save_model(parent: Run, run_id: str, model: ModelRecord, pipeline: Any, X: A
         )
         try:
             path = Path(folder) / "model"
-            mlflow.sklearn.save_model(
-                pipeline,
-                str(path),
-                mlflow_model=Model(run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id),
-                signature=_signature(X, y),
-                pip_requirements=_requirements(pipeline),
-                serialization_format="skops",
-                skops_trusted_types=list(TRUSTED_TYPES),
-            )
+            try:
+                mlflow.sklearn.save_model(
+                    pipeline,
+                    str(path),
+                    mlflow_model=Model(run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id),
+                    signature=_signature(X, y),
+                    pip_requirements=_requirements(pipeline),
+                    serialization_format="skops",
+                    skops_trusted_types=list(TRUSTED_TYPES),
+                )
+            except MlflowException as error:  # nothing was sent yet: it is the model that cannot be written
+                untrusted = error.__cause__
+                raise CandidateFailed(f"the fitted model cannot be saved: {untrusted or error}") from error
             store.log_model_artifacts(logged.model_id, str(path))
             store.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         except BaseException:
@@ -178,7 +191,7 @@ def log_metrics(run_id: str, mlflow_model_id: str, snapshot: SnapshotRecord, met
 
     dataset = _dataset(snapshot).dataset
     now = int(time() * 1000)
-    with _translated():
+    with translated():
         client().log_batch(
             run_id,
             metrics=[
@@ -189,21 +202,37 @@ def log_metrics(run_id: str, mlflow_model_id: str, snapshot: SnapshotRecord, met
 
 
 def mirror_live(project_name: str) -> bool:
-    """Makes MLflow's alias `live` name the registry's live model; False, with a warning, where MLflow does not answer.
+    """Makes MLflow's alias `live` name the registry's live model; False, with a warning, where MLflow does not do it.
 
-    The registry is asked again afterwards: when another deploy came between, its model is mirrored too, so whoever
-    mirrors last leaves the newest.
+    It takes at most MIRROR_SECONDS: a thread that MLflow keeps waiting longer is left behind.
     """
-    mirrored = None
+    done: Future[None] = Future()
+
+    def mirror() -> None:
+        try:
+            _mirror(project_name)
+            done.set_result(None)
+        except Exception as error:  # noqa: BLE001  (whatever it is: the deployment is committed and must be answered for)
+            done.set_exception(error)
+
+    Thread(target=mirror, name="mirror", daemon=True).start()
     try:
-        with _translated():
-            while (model := queries.live_model(project_name)) and model.id != mirrored:
-                _set_alias(client(), project_name, model)
-                mirrored = model.id
-    except Exception as error:  # noqa: BLE001  (whatever it is: the deployment is committed and must be answered for)
-        log.warning("the deployment stands, but MLflow's alias %r lags behind until the next deploy: %s", LIVE, error)
+        done.result(MIRROR_SECONDS)
+    except Exception as error:  # noqa: BLE001  (as above)
+        said = f"no answer in {MIRROR_SECONDS} s" if isinstance(error, TimeoutError) else error
+        log.warning("the deployment stands, but MLflow's alias %r lags behind until the next deploy: %s", LIVE, said)
         return False
     return True
+
+
+def _mirror(project_name: str) -> None:
+    """Asks the registry again afterwards: when another deploy came between, its model is mirrored too, so whoever
+    mirrors last leaves the newest."""
+    mirrored = None
+    with translated():
+        while (model := queries.live_model(project_name)) and model.id != mirrored:
+            _set_alias(client(), queries.project(project_name), model)
+            mirrored = model.id
 
 
 def registered_name(project_id: int) -> str:
@@ -232,7 +261,7 @@ def _make_store(uri: str, path: Path) -> None:
     from mlflow import MlflowClient
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock")):
+    with FileLock(path.with_name(f"{path.name}.lock"), timeout=STORE_SECONDS):
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table
         MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
         made.touch()
@@ -254,21 +283,26 @@ def _experiment(mlflow: "MlflowClient", project_name: str) -> str:
     return str(found.experiment_id)
 
 
-def _set_alias(mlflow: "MlflowClient", project_name: str, model: ModelRecord) -> None:
+def _set_alias(mlflow: "MlflowClient", project: ProjectRecord, model: ModelRecord) -> None:
     from mlflow.exceptions import MlflowException
 
     assert model.artifact is not None, "a model that was deployed was saved"
 
-    name = registered_name(model.project_id)
+    name = registered_name(project.id)
+    ours = {"frontrunner.project": project.name, "frontrunner.created_at": project.created_at.isoformat()}
     try:
         mlflow.create_registered_model(
             name,
-            tags={"frontrunner.project": project_name},
-            description=f"The models that were live in the project {project_name!r}; {LIVE!r} is the one that is.",
+            tags=ours,
+            description=f"The models that were live in the project {project.name!r}; {LIVE!r} is the one that is.",
         )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+        if not ours.items() <= mlflow.get_registered_model(name).tags.items():
+            raise TrackingUnavailable(
+                f"its registered model {name} is another registry's: give each registry an MLflow of its own"
+            ) from error
     versions = mlflow.search_model_versions(f"name = '{name}' and run_id = '{model.mlflow_run_id}'")
     version = (
         versions[0]
@@ -328,12 +362,13 @@ def _requirements(pipeline: Any) -> list[str]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         first_line = str(error).strip().split("\n", 1)[0]
         said = f"MLflow at {settings.tracking_uri()} did not do it: {first_line}"
         raise TrackingUnavailable(re.sub(r"//[^/\s]*@", "//", said)) from error

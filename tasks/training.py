@@ -1,15 +1,15 @@
 """One candidate: fit it, score it, save it, record it. A candidate that fails is recorded and fails alone."""
 
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import Any
 
+from joblib import cpu_count
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, wait
 
 from registry import history, queries
 from registry.errors import CandidateFailed, FrontrunnerError, RegistryUnavailable
@@ -30,10 +30,14 @@ def train_candidate(training: Training, algorithm: str, threads: int) -> int:
 
 def finished(training: Training, futures: Iterable[PrefectFuture[int]]) -> list[ModelRecord]:
     """Waits for the candidates; all of them as they were recorded, the failed ones too."""
-    for future in futures:
-        with suppress(CandidateFailed):
-            future.result()
-    snapshots.forget_rows()
+    futures = list(futures)
+    try:
+        wait(futures)  # all of them, before one that could not be recorded ends the run
+        for future in futures:
+            with suppress(CandidateFailed):
+                future.result()
+    finally:
+        snapshots.forget_rows()
     return queries.run_models(training.request.project_name, f"{training.key}:")
 
 
@@ -54,10 +58,11 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
     try:
         run_id = tracking.start_candidate(training.run, model, snapshot, request.project_name, training.key)
         rows = snapshots.rows(snapshot)
-        pipeline, fit_time = fit(request.task, algorithm, model.hyperparams, rows, request.seed, threads)
         from tasks.scoring import score
 
-        key_metric, metrics = score(request.task, pipeline, rows.X_test, rows.y_test)
+        with _limited(threads):
+            pipeline, fit_time = fit(request.task, algorithm, model.hyperparams, rows, request.seed, threads)
+            key_metric, metrics = score(request.task, pipeline, rows.X_test, rows.y_test)
         metrics = {**metrics, "fit_time": fit_time}
         artifact, mlflow_model_id = tracking.save_model(
             training.run, run_id, model, pipeline, rows.X_train, rows.y_train
@@ -87,24 +92,25 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
 def fit(
     task: MlTask, algorithm: str, hyperparams: dict[str, Any], rows: snapshots.Rows, seed: int, threads: int
 ) -> tuple[Any, float]:
-    """A pipeline fitted on the training rows by at most `threads` threads, and the seconds that the fit alone took."""
+    """A pipeline fitted on the training rows, and the seconds that the fit alone took."""
     from sklearn.ensemble import VotingClassifier
     from sklearn.pipeline import Pipeline
 
-    from tasks.algorithms import needs_encoded_labels, new_estimator
+    from tasks.algorithms import THREADS, needs_encoded_labels, new_estimator
     from tasks.preprocessing import preprocessor
 
-    estimator = new_estimator(task, algorithm, hyperparams, seed)
+    limit = {THREADS[algorithm]: threads} if algorithm in THREADS else {}
+    estimator = new_estimator(task, algorithm, limit | hyperparams, seed)
     takes_gaps = estimator.__sklearn_tags__().input_tags.allow_nan
     if needs_encoded_labels(estimator):
         # A vote of one: scikit-learn's own class encodes the labels and gives the original ones back.
-        estimator = VotingClassifier([(algorithm, estimator)], voting="soft")
+        # n_jobs=1 keeps it in this thread, whose limit holds for no other.
+        estimator = VotingClassifier([(algorithm, estimator)], voting="soft", n_jobs=1)
     prepared = preprocessor(task, rows.X_train, takes_gaps=takes_gaps, seed=seed)
     pipeline = Pipeline([("preprocessing", prepared), ("model", estimator)])
-    with _limited(threads):
-        started = perf_counter()
-        pipeline.fit(rows.X_train, rows.y_train)
-        return pipeline, perf_counter() - started
+    started = perf_counter()
+    pipeline.fit(rows.X_train, rows.y_train)
+    return pipeline, perf_counter() - started
 
 
 def threads_each(candidates: int) -> int:
@@ -114,8 +120,8 @@ def threads_each(candidates: int) -> int:
 
 
 def workers() -> int:
-    """How many candidates run at once."""
-    return os.cpu_count() or 1
+    """How many candidates run at once: the cores that this process may use, in a container too."""
+    return int(cpu_count())
 
 
 @contextmanager
@@ -140,5 +146,6 @@ def _limited(threads: int) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """One line; the type is said unless the error is ours and speaks for itself."""
-    said = " ".join(str(error).split())[:500]
+    printable = "".join(character if character.isprintable() else " " for character in str(error))
+    said = " ".join(printable.split())[:500]
     return said if isinstance(error, FrontrunnerError) and said else f"{type(error).__name__}: {said}"

@@ -17,7 +17,7 @@ from tests.support.postgres import postgres_server
 from tests.support.processes import answers, free_port, running
 from tests.support.story import Story
 
-os.environ.update(PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1", PREFECT_LOGGING_TO_CONSOLE_LEVEL="ERROR")
+os.environ.update(PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1")
 
 _numbers = count()
 

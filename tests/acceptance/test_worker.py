@@ -1,7 +1,9 @@
 """What README's Prefect part says, done: deploy all, start a worker, run deployments, read the run's page."""
 
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,12 +16,15 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
 
+from flows.train import train
 from registry import queries
+from tasks.requests import checked_request
 from tests.support.processes import running
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+FORMS = ["train/train", "deploy/deploy", "best-score/best-score", "most-recent/most-recent", "rollback/rollback"]
 Command = Callable[..., str]
 
 
@@ -66,9 +71,9 @@ def run_deployment(command: Command, client: SyncPrefectClient, name: str, *para
     given = [part for parameter in parameters for part in ("--param", parameter)]
     out = command("prefect", "deployment", "run", name, *given, "--watch")
     assert "Completed" in out
-    newest = max(client.read_flow_runs(), key=lambda run: run.created)
-    assert newest.state.is_completed()
-    return newest.id
+    run_id = UUID(re.search(r"UUID: ([0-9a-f-]{36})", out).group(1))  # the scheduler makes runs meanwhile
+    assert client.read_flow_run(run_id).state.is_completed()
+    return run_id
 
 
 def test_train_and_roll_back_through_a_worker(
@@ -103,7 +108,7 @@ def test_train_and_roll_back_through_a_worker(
 
     assert "first one live" in page(first)
     assert "| ada_boost |" in page(first)
-    assert "is live now by rollback" in page(back)
+    assert "went live by rollback" in page(back)
     logs = client.read_logs(log_filter=LogFilter(flow_run_id=LogFilterFlowRunId(any_=[first])))
     assert any("ada_boost: F1" in entry.message for entry in logs), "progress is in the run's log"
 
@@ -122,7 +127,7 @@ def test_the_scheduled_training_and_its_parameters(worker: None, client: SyncPre
     assert names >= {"train-digits-nightly", "train", "deploy", "best-score", "most-recent", "rollback"}
 
 
-@pytest.mark.parametrize("name", ["train/train", "deploy/deploy", "best-score/best-score", "rollback/rollback"])
+@pytest.mark.parametrize("name", FORMS)
 def test_the_form_explains_itself(worker: None, client: SyncPrefectClient, name: str) -> None:
     schema = client.read_deployment_by_name(name).parameter_openapi_schema["properties"]
     assert all(field.get("description") for field in schema.values())
@@ -145,3 +150,14 @@ def test_prefect_yaml_has_no_key_that_prefect_would_ignore() -> None:
         }  # fmt: skip
         assert set(deployment["work_pool"]) == {"name", "job_variables"}
         assert set(deployment["work_pool"]["job_variables"]) == {"env"}
+
+
+def test_the_parameters_of_prefect_yaml_are_ones_that_a_training_takes() -> None:
+    for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
+        if given := deployment.get("parameters"):
+            default = {name: parameter.default for name, parameter in inspect.signature(train.fn).parameters.items()}
+            parameters = default | given
+            assert set(parameters) == set(default)
+            assert checked_request(
+                **{name: parameters[name] for name in inspect.signature(checked_request).parameters}
+            ).relation_name

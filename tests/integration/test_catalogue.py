@@ -49,6 +49,16 @@ def test_it_fits_and_comes_back_from_its_file_with_the_same_answers(task: Task, 
         assert np.array_equal(loaded.predict_proba(given.X_test), pipeline.predict_proba(given.X_test))
 
 
+@pytest.mark.parametrize("metric", ["manhattan", "chebyshev", "canberra", "braycurtis", "euclidean"])
+@pytest.mark.parametrize("algorithm", ["ball_tree", "brute"])
+def test_knns_other_trees_and_metrics_come_back_too(algorithm: str, metric: str, tmp_path: Path) -> None:
+    given, path = rows(Task.REGRESSION), tmp_path / "model.skops"
+    pipeline, _ = fit(Task.REGRESSION, "knn", {"algorithm": algorithm, "metric": metric}, given, seed=0, threads=1)
+    skops.io.dump(pipeline, path)
+    loaded = load_pipeline(describe(path, path.as_uri()))
+    assert np.array_equal(loaded.predict(given.X_test), pipeline.predict(given.X_test))
+
+
 @pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=str)
 def test_a_parameter_that_it_does_not_have_is_refused(task: Task, name: str) -> None:
     with pytest.raises(BadHyperparameter, match=f"{name} has no hyperparameter 'no_such'"):

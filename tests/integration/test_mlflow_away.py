@@ -3,12 +3,16 @@
 import logging
 import socket
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from filelock import FileLock
 from mlflow import MlflowClient
 
 from registry import settings
+from registry.errors import TrackingUnavailable
 from registry.vocabulary import Task
 from tasks import tracking
 from tasks.promotion import deploy
@@ -35,14 +39,67 @@ def test_a_server_that_is_down(two_models: Story, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_a_server_that_never_answers(two_models: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tracking.BOUNDS, "MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
+    monkeypatch.setattr(tracking, "MIRROR_SECONDS", 3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
         assert deploy("churn", "rollback", None, "key").changed
-        assert time.monotonic() - started < 60
+        assert time.monotonic() - started < 20
     assert len(two_models.history) == 3
+
+
+def test_a_server_that_asks_to_come_back_later(two_models: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503)
+            self.send_header("Retry-After", "600")
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815  (the server calls it so)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Busy) as busy:
+        Thread(target=busy.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{busy.server_port}")
+        started = time.monotonic()
+        assert not tracking.mirror_live("churn")
+        assert time.monotonic() - started < tracking.MIRROR_SECONDS
+        busy.shutdown()
+
+
+def test_a_store_that_another_process_never_finishes_making(
+    two_models: Story, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tracking, "STORE_SECONDS", 0.2)
+    with FileLock(".frontrunner/mlflow.db.lock"), caplog.at_level(logging.WARNING, "frontrunner"):
+        assert not tracking.mirror_live("churn")
+    assert "lags behind" in caplog.text
+
+
+def test_a_database_store_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch, mlflow_store: Path) -> None:
+    (mlflow_store / "mlflow.db").write_bytes(b"it is no database any more " * 100)
+    with (
+        pytest.raises(TrackingUnavailable, match=r"MLflow at sqlite:///.* did not do it") as caught,
+        tracking.translated(),
+    ):
+        tracking.client()
+    assert "\n" not in str(caught.value)
+
+
+def test_another_registrys_model_is_left_alone(
+    mlflow_store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = MlflowClient(settings.tracking_uri(), settings.tracking_uri())
+    client.create_registered_model(
+        "frontrunner-1", tags={"frontrunner.project": "churn", "frontrunner.created_at": "2026-01-01T00:00:00+00:00"}
+    )
+    Story().trained_and_promoted(0.7)
+    with caplog.at_level(logging.WARNING, "frontrunner"):
+        assert not tracking.mirror_live("churn")
+    assert "registered model frontrunner-1 is another registry's" in caplog.text
+    assert client.get_registered_model("frontrunner-1").aliases == {}
 
 
 @pytest.mark.slow

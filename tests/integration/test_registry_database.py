@@ -14,6 +14,7 @@ import registry
 from registry import queries, session
 from registry.errors import RegistryOutdated, RegistryUnavailable
 from registry.schema import REVISION, VERSION_TABLE, Base
+from tests.support.story import Story
 
 
 def test_the_default_database_makes_itself(workspace: Path) -> None:
@@ -28,7 +29,7 @@ def test_an_empty_database_makes_itself_and_stays(registry_url: str) -> None:
 
 
 def test_migrations_make_the_schema(registry_url: str, tmp_path: Path) -> None:
-    """Tables, columns, indexes and foreign keys by alembic's own comparison; checks and uniques by name and text."""
+    """Tables and columns by alembic's own comparison; constraints and indexes as the database itself tells them."""
     session.upgrade()
     engine = create_engine(registry_url)
     with engine.connect() as connection:
@@ -46,12 +47,23 @@ def test_migrations_make_the_schema(registry_url: str, tmp_path: Path) -> None:
 
 def _constraints(connection):
     inspector = inspect(connection)
-    return {
+    if connection.dialect.name == "postgresql":
+        keys = (
+            "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace"
+        )
+        indexes = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+        told = [*connection.execute(text(keys)), *connection.execute(text(indexes))]
+        return sorted(tuple(row) for row in told if VERSION_TABLE not in row[0])
+    indexes = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"
+    told = {name: " ".join(sql.replace('"', "").split()) for name, sql in connection.execute(text(indexes))}
+    return told, {
         table: (
             sorted((check["name"], check["sqltext"]) for check in inspector.get_check_constraints(table)),
             sorted((unique["name"], unique["column_names"]) for unique in inspector.get_unique_constraints(table)),
-            sorted((key["name"], key["constrained_columns"]) for key in inspector.get_foreign_keys(table)),
-            sorted((index["name"], index["column_names"]) for index in inspector.get_indexes(table)),
+            sorted(
+                (key["name"], key["constrained_columns"], key["referred_table"], key["referred_columns"])
+                for key in inspector.get_foreign_keys(table)
+            ),
         )
         for table in Base.metadata.tables
     }
@@ -78,6 +90,14 @@ def test_another_version_is_told_what_to_do(registry_url: str, version: str, men
         queries.projects()
 
 
+@pytest.mark.parametrize(("version", "said"), [("0000", "is not one that"), ("9999", "upgrade Frontrunner itself")])
+def test_a_version_that_cannot_be_upgraded_is_said(registry_url: str, version: str, said: str) -> None:
+    session.upgrade()
+    _execute(registry_url, f"UPDATE {VERSION_TABLE} SET version_num = '{version}'")
+    with pytest.raises(RegistryOutdated, match=said):
+        session.upgrade()
+
+
 def test_a_database_of_somebody_elses_is_left_alone(registry_url: str) -> None:
     _execute(registry_url, "CREATE TABLE projects (title TEXT)")
     with pytest.raises(RegistryUnavailable, match="has tables of its own named projects"):
@@ -95,6 +115,9 @@ def test_a_database_of_somebody_elses_is_left_alone(registry_url: str) -> None:
             "postgresql+psycopg://me:secret@127.0.0.1:1/db",
             r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/db cannot be used",
         ),
+        ("postgresql://127.0.0.1:1/db?user=me&password=secret", "postgresql\\+psycopg://127.0.0.1:1/db cannot be used"),
+        ("postgresql://me:pass@secret@127.0.0.1:1/db", "is written %40"),
+        ("postgresql://me@127.0.0.1:1/db?connect_timeout=soon", "connect_timeout"),
     ],
 )
 def test_a_registry_that_cannot_be_used_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, url: str, said: str) -> None:
@@ -103,6 +126,18 @@ def test_a_registry_that_cannot_be_used_is_one_clear_line(monkeypatch: pytest.Mo
         queries.projects()
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_a_writer_does_not_wait_for_ever(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_URL", postgres_url)
+    monkeypatch.setattr(session, "BUSY_SECONDS", 1)
+    Story()
+    engine = create_engine(postgres_url)
+    with engine.connect() as other, other.begin():
+        other.execute(text("UPDATE projects SET revision = revision"))
+        with pytest.raises(RegistryUnavailable, match="lock timeout"), session.transaction(write=True) as mine:
+            mine.execute(text("UPDATE projects SET revision = revision"))
+    engine.dispose()
 
 
 def test_importing_the_registry_is_light() -> None:

@@ -1,6 +1,8 @@
 """The registry's promises, one contract for SQLite and PostgreSQL."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 from sqlalchemy import text
@@ -17,7 +19,7 @@ from registry.errors import (
     UnknownValue,
 )
 from registry.session import transaction
-from registry.values import DeployResult
+from registry.values import Artifact, DeployResult
 from registry.vocabulary import Strategy, Task, strategy_named
 from tests.support.story import NO_FILE, Story
 
@@ -93,6 +95,26 @@ class TestAutomaticDeploy:
             assert decision.deployed
             assert decision.live_model_id == model
         assert len(story.history) == 1
+
+    def test_a_retry_whose_best_is_another_model_asks_the_rule_about_that_one(self, story: Story) -> None:
+        first = story.trained(0.7)
+        story.promoted(first, key="run")
+        better = story.trained(0.8)
+        decision = story.promoted(better, key="run")
+        assert decision.deployed
+        assert story.live == decision.live_model_id == better
+        worse = story.promoted(story.trained(0.6), key="run")
+        assert (worse.deployed, worse.live_model_id) == (False, better)
+
+    def test_a_retry_says_what_is_live_now_not_what_was_then(self, story: Story) -> None:
+        first = story.trained_and_promoted(0.7)
+        second = story.trained(0.8)
+        story.promoted(second, key="run")
+        story.deploys("rollback")
+        decision = story.promoted(second, key="run")
+        assert (decision.deployed, decision.live_model_id) == (True, first)
+        assert story.live == first
+        assert len(story.history) == 3
 
     def test_an_unknown_model(self, story: Story) -> None:
         with pytest.raises(UnknownModel, match="there is no model 404"):
@@ -269,6 +291,33 @@ class TestARetriedTraining:
         newer = story.new_snapshot()
         again = history.start_model(newer, "svm", {}, "run:svm")
         assert (again.id, again.status, again.reason, again.snapshot_id) == (model.id, "running", None, newer.id)
+
+    def test_a_trained_candidate_never_changes_it_may_be_live(self, story: Story) -> None:
+        model = queries.model(story.trained_and_promoted(0.7))
+        other = Artifact("file:///elsewhere/model.skops", "1" * 64, 2)
+        history.finish_model(
+            model.id, score=0.1, metrics={}, artifact=other, mlflow_run_id="late", mlflow_model_id="late"
+        )
+        history.fail_model(model.id, "a second try of it was killed", "late")
+        assert queries.model(model.id) == model
+
+    def test_the_same_candidate_started_twice_at_once_is_one(self, story: Story) -> None:
+        both = Barrier(2)
+
+        def start() -> int:
+            both.wait(10)
+            return history.start_model(story.snapshot, "svm", {}, "run:svm").id
+
+        with ThreadPoolExecutor(2) as pool:
+            one, other = (pool.submit(start) for _ in range(2))
+            assert one.result(60) == other.result(60)
+
+    def test_a_retry_of_training_again_takes_the_rows_that_its_first_try_took(self, story: Story) -> None:
+        first = story.snapshot
+        history.start_model(first, "svm", {}, "run:svm")
+        assert story.new_snapshot() == queries.newest_snapshot("churn")
+        assert queries.find_snapshot("run") == first
+        assert queries.find_snapshot("r") is None
 
     def test_the_rows_that_the_first_try_froze_are_found(self, story: Story) -> None:
         assert queries.find_snapshot("never asked") is None

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from flows.deploy import deploy, rollback
 from flows.train import train
@@ -24,7 +25,8 @@ from registry.errors import (
     UnknownValue,
 )
 from registry.values import DeployResult
-from tasks import sources, tracking
+from tasks import algorithms, sources, tracking, training
+from tests.support.limits import Limits
 from tests.support.processes import answers, free_port, running
 
 pytestmark = pytest.mark.slow
@@ -200,6 +202,20 @@ def test_a_real_mlflow_server_that_keeps_the_files(
         version = MlflowClient(address, address).get_model_version_by_alias(tracking.registered_name(1), "live")
         assert version.tags["frontrunner.model_id"] == str(model.id)
     assert not (workspace / ".frontrunner" / "mlflow.db").exists()
+
+
+class TestTheCoresAreShared:
+    def test_a_candidate_fits_and_is_scored_with_its_share(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An estimator of the test's own looks at the limits; as its type is not trusted, it cannot be saved."""
+        for name in ("linear", "ridge"):
+            monkeypatch.setitem(algorithms.REGRESSION, name, "tests.support.limits.Limits")
+        monkeypatch.setattr(training, "cpu_count", lambda: 2)
+        with threadpool_limits(3), pytest.raises(AllCandidatesFailed, match=r"cannot be saved.*Limits"):
+            train("diabetes", "regression", "sklearn:diabetes", "target", algorithms=["linear", "ridge"])
+        assert len(Limits.seen) == 4  # two fits, two predictions
+        assert all(limits == ({1}, {1}, 1) for limits in Limits.seen)
 
 
 class TestFailures:

@@ -48,9 +48,10 @@ class Story:
     def failed(self, algorithm: str = "linear") -> int:
         return history.fail_model(self.started(algorithm).id, "it could not be fitted", None).id
 
-    def promoted(self, model_id: int) -> Decision:
+    def promoted(self, model_id: int, key: str | None = None) -> Decision:
         """What the automatic rule makes of a model."""
-        return history.promote(model_id, recorded_scores(self.task), request_key=self.key(), deployed_by="the story")
+        rule = recorded_scores(self.task)
+        return history.promote(model_id, rule, request_key=key or self.key(), deployed_by="the story")
 
     def trained_and_promoted(self, score: float, algorithm: str = "linear") -> int:
         model_id = self.trained(score, algorithm)

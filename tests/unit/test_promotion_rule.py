@@ -41,7 +41,7 @@ def test_the_best_of_a_run_is_the_one_that_best_score_would_choose() -> None:
 def test_the_verdict_is_in_words_that_can_be_checked() -> None:
     rule = recorded_scores(Task.REGRESSION)
     assert rule(model(2, 0.5), model(1, 0.4)).reason == (
-        "svm (model 2) replaces svm (model 1): R2 0.5000 against 0.4000 (+0.1000)"
+        "svm (model 2) replaces svm (model 1): R2 0.5000 against 0.4000 (+0.1)"
     )
     assert rule(model(1, -0.5), None).reason.endswith("live: R2 -0.5000; it is worse than predicting the mean")
     assert "different rows: snapshots 2 and 1" in rule(model(2, 0.5, snapshot_id=2), model(1, 0.4)).reason

@@ -15,7 +15,7 @@ from registry.errors import (
     UnknownValue,
 )
 from registry.vocabulary import Sampling, Task
-from tasks.requests import TrainingRequest, checked_request, checked_test_size
+from tasks.requests import TrainingRequest, checked_request, checked_test_size, request_key
 from tests.support.story import Story
 
 
@@ -34,6 +34,11 @@ def asked(**changes) -> TrainingRequest:
     return checked_request(**(arguments | changes))
 
 
+def test_a_request_outside_of_a_flow_run_is_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "0" * 32)  # a command that a flow run starts finds it there
+    assert request_key() != request_key()
+
+
 def test_the_defaults() -> None:
     request = asked()
     assert request.algorithms == ("linear", "random_forest", "xgboost")
@@ -47,6 +52,7 @@ REFUSED = {
     "an unknown task": ({"task": "clustering"}, UnknownValue, "choose one of regression, classification"),
     "an unknown algorithm": ({"algorithms": ["svn"]}, UnknownValue, "unknown classification algorithm 'svn': .*svm"),
     "the other task's algorithm": ({"algorithms": ["lasso"]}, UnknownValue, "unknown classification algorithm 'lasso'"),
+    "one algorithm as text": ({"algorithms": "svm"}, InvalidInput, "algorithms is a list of names, not 'svm'"),
     "an unknown sampling": ({"test_sampling": "first"}, UnknownValue, "choose one of random, stratified, last"),
     "no target": ({"y_column_name": None}, InvalidInput, "y_column_name"),
     "an unknown hyperparameter": (

@@ -52,6 +52,14 @@ def test_two_classes_are_scored_for_the_larger_label(names) -> None:
     assert measured["log_loss"] == metrics.log_loss(positive, model.predict_proba(X[1::2])[:, 1])
 
 
+def test_a_class_that_is_among_the_test_rows_alone_counts_as_one_more() -> None:
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegression(max_iter=1000).fit(X[:100], y[:100])
+    key, measured = score(CLASSIFICATION, model, X, y)
+    assert key == metrics.f1_score(y, model.predict(X), average="macro")
+    assert "roc_auc" not in measured
+
+
 def test_without_probabilities_the_decision_function_ranks() -> None:
     X, y = load_breast_cancer(return_X_y=True)
     model = LinearSVC().fit(X[::2], y[::2])

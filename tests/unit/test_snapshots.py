@@ -113,6 +113,8 @@ def test_columns_become_plain_numbers_or_text() -> None:
         maybe=pd.array([True, None, False] * 2, dtype="boolean"),
         whole=pd.array([1, None, 3] * 2, dtype="Int64"),
         kind=pd.Categorical(["a", "b", "a"] * 2),
+        level=pd.Categorical([1, None, 3] * 2),
+        self=range(6),
         name=["u", None, "w"] * 2,
         nothing=[None] * 6,
     )
@@ -125,6 +127,8 @@ def test_columns_become_plain_numbers_or_text() -> None:
         "maybe": "float64",
         "whole": "float64",
         "kind": "str",
+        "level": "float64",
+        "self": "int64",
         "name": "str",
         "nothing": "float64",
     }
@@ -146,6 +150,7 @@ def test_a_frozen_file_has_the_training_rows_first(tmp_path: Path) -> None:
     [
         (frame(y=["a"] * 6), CLASSIFICATION, "single class, 'a'"),
         (frame(y=[1.0, 2, 3, 4, 9, 9]), REGRESSION, "every test row .* has the target 9.0"),
+        (frame(x=[None] * 4 + [1, 2]), CLASSIFICATION, "no column of .* beside 'y' has a value in the training rows"),
     ],
 )
 def test_both_sides_must_be_able_to_tell_something(tmp_path: Path, rows, task: Task, reason: str) -> None:

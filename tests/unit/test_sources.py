@@ -41,10 +41,22 @@ def test_nothing_outside_of_it(data: Path, name: str) -> None:
         read(f"files:{name}")
 
 
-@pytest.mark.parametrize("name", ["missing.csv", "deep", "rows.txt", "nul\0.csv"])
+@pytest.mark.parametrize("name", ["missing.csv", "deep", "rows.txt"])
 def test_an_unknown_file_lists_what_there_is(data: Path, name: str) -> None:
     with pytest.raises(UnknownRelation, match=r"there are deep/rows.parquet, rows.csv"):
         read(f"files:{name}")
+
+
+@pytest.mark.parametrize("name", ["nul\0.csv", "half\ud800.csv", "long" * 100 + ".csv"])
+def test_a_name_that_no_file_can_have(data: Path, name: str) -> None:
+    with pytest.raises(UnknownRelation, match="cannot be the name of a file"):
+        read(f"files:{name}")
+
+
+def test_a_driver_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_WAREHOUSE_URL", "mysql+pymysql://me@host/db")
+    with pytest.raises(BadData, match="needs the package of its driver, pymysql"):
+        read("warehouse:orders")
 
 
 def test_a_file_that_is_broken(data: Path) -> None:
@@ -109,8 +121,9 @@ def test_a_database_file_that_is_not_there_is_not_made(monkeypatch: pytest.Monke
     assert not (tmp_path / "typo.db").exists()
 
 
-def test_a_database_that_is_away_does_not_tell_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOURCE_WAREHOUSE_URL", "postgresql+psycopg://me:secret@127.0.0.1:1/db")
-    with pytest.raises(BadData, match="warehouse:orders cannot be read") as caught:
+@pytest.mark.parametrize("password", ["secret", "pass@secret"])
+def test_a_database_that_is_away_does_not_tell_the_password(monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    monkeypatch.setenv("SOURCE_WAREHOUSE_URL", f"postgresql+psycopg://me:{password}@127.0.0.1:1/db")
+    with pytest.raises(BadData, match=r"cannot be read|is written %40") as caught:
         read("warehouse:orders")
     assert "secret" not in str(caught.value)

@@ -1,20 +1,20 @@
 """Candidates that run at once share the cores instead of fighting for them."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import numpy as np
+import pandas as pd
 import pytest
 from joblib import effective_n_jobs
 from sklearn.ensemble import HistGradientBoostingClassifier
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
-from tasks.training import _limited, cores_shared, threads_each
-
-
-def threads(kind: str) -> set[int]:
-    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == kind}
+from registry.vocabulary import Task
+from tasks import training
+from tasks.snapshots import Rows
+from tasks.training import _limited, cores_shared, fit, threads_each
+from tests.support.limits import threads
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def libraries_with_three_threads():
 
 @pytest.mark.parametrize(("cores", "candidates", "each"), [(2, 4, 1), (2, 1, 2), (8, 3, 2), (1, 5, 1), (8, 8, 1)])
 def test_candidates_times_threads_make_the_cores(monkeypatch: pytest.MonkeyPatch, cores, candidates, each) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(training, "cpu_count", lambda: cores)
     assert threads_each(candidates) == each
 
 
@@ -36,6 +36,14 @@ def test_a_fit_has_its_share_and_gives_it_back() -> None:
         assert threads("blas") == threads("openmp") == {1}
         assert effective_n_jobs(None) == 1
     assert threads("blas") == threads("openmp") == {3}
+
+
+@pytest.mark.parametrize(("name", "limit"), [("lightgbm", "n_jobs"), ("catboost", "thread_count")])
+def test_what_ignores_the_limits_is_told_its_share(name: str, limit: str) -> None:
+    rows = Rows(pd.DataFrame({"x": range(40)}), np.arange(40.0), pd.DataFrame({"x": range(4)}), np.arange(4.0))
+    fitted = fit(Task.REGRESSION, name, {}, rows, seed=0, threads=2)[0][-1]
+    assert fitted.get_params()[limit] == 2
+    assert fit(Task.REGRESSION, name, {limit: 1}, rows, seed=0, threads=2)[0][-1].get_params()[limit] == 1
 
 
 def test_a_candidate_that_is_done_does_not_unleash_the_others() -> None:
