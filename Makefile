@@ -36,4 +36,4 @@ check: setup  ## format, lint, types, import rules
 
 lock: .venv/installed  ## resolve requirements.lock again
 	$(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --extra dev --extra lightgbm --extra catboost \
-	  --extra dask --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --upgrade --output-file requirements.lock
+	  --extra dask --extra optuna --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --upgrade --output-file requirements.lock
