@@ -60,14 +60,27 @@ def train(
         str | None,
         typer.Option(help="sklearn:digits, files:flights.parquet, warehouse:public.orders; none: the newest snapshot."),
     ] = None,
-    y_column_name: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    y_column_name: Annotated[
+        list[str] | None, typer.Option(help="The column to predict; several for joint regression.")
+    ] = None,
     algorithms: Annotated[
         list[str] | None, typer.Option(help="Repeat it, or separate by commas; none: linear, random_forest, xgboost.")
     ] = None,
     hyperparams: Annotated[str | None, typer.Option(help='JSON: {"svm": {"C": 10}}')] = None,
+    search: Annotated[str | None, typer.Option(help="grid, random or optuna: look for better hyperparameters.")] = None,
+    search_params: Annotated[
+        str | None, typer.Option(help='JSON: {"svm": {"C": [1, 10]}}; for optuna also {"low": 1, "high": 10}.')
+    ] = None,
+    search_args: Annotated[
+        str | None, typer.Option(help='JSON: {"cv": 5}, n_iter for random, n_trials and timeout for optuna.')
+    ] = None,
     test_size: Annotated[float, typer.Option(help="Share of the rows to score on, or above 1 their count.")] = 0.25,
     test_sampling: Annotated[
         str | None, typer.Option(help="stratified, random or last; none: stratified, or random for regression.")
+    ] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(help='JSON: {"price": {"impute": "median", "scale": "standard"}, "city": {"encode": "target"}}'),
     ] = None,
     automatic_deploy: Annotated[bool, typer.Option(help="Deploy the best if it beats the live model.")] = True,
     seed: Annotated[int, typer.Option(help="For the split and the estimators.")] = 0,
@@ -77,26 +90,31 @@ def train(
 
     - `frontrunner train digits --task classification --relation-name sklearn:digits --y-column-name target`
     - `frontrunner train digits --algorithms svm,extra_trees` trains on the same rows again
+    - `frontrunner train digits --algorithms svm --search grid --search-params '{"C": [1, 10]}'`
     """
-    project, params = _project(name, project_name), _json_object("--hyperparams", hyperparams)
+    project = _project(name, project_name)
+    asked = {
+        "relation_name": relation_name,
+        "y_column_name": _one_or_more(_separated(y_column_name)),
+        "algorithms": _separated(algorithms),
+        "hyperparams": _json_object("--hyperparams", hyperparams),
+        "search": search,
+        "search_params": _json_object("--search-params", search_params),
+        "search_args": _json_object("--search-args", search_args),
+        "test_size": int(test_size) if test_size > 1 and test_size == int(test_size) else test_size,
+        "test_sampling": test_sampling,
+        "preprocess": _json_object("--preprocess", preprocess),
+        "automatic_deploy": automatic_deploy,
+        "seed": seed,
+    }
     for variable, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(variable, value)
     from flows.train import train as flow
     from tasks.reports import leaderboard
 
     _check_prefect()
-    result = flow(  # the values are checked there, so that every way in gives the same answer
-        project,
-        cast("Any", task),
-        relation_name,
-        y_column_name,
-        _separated(algorithms),
-        params,
-        int(test_size) if test_size > 1 and test_size == int(test_size) else test_size,
-        cast("Any", test_sampling),
-        automatic_deploy,
-        seed,
-    )
+    # The values are checked there, so that every way in gives the same answer.
+    result = flow(project, cast("Any", task), **cast("dict[str, Any]", asked))
     if as_json:
         _print_json(result)
     else:
@@ -210,6 +228,77 @@ def history(name: Name = None, project_name: NameOption = None, as_json: AsJson 
 
 
 @app.command()
+def model(
+    model_id: Annotated[int, typer.Argument(help="Its id, as `frontrunner models` lists it.")], as_json: AsJson = False
+) -> None:
+    """Show one model: its metrics, its hyperparameters, what was done to each column, where its file is."""
+    from registry import queries
+    from tasks.preprocessing import preprocessing_lines
+
+    record = queries.model(model_id)
+    if as_json:
+        _print_json({"model_id": record.id, **asdict(record)})
+        return
+    shown = {
+        "model": record.id,
+        "algorithm": record.algorithm,
+        "status": record.status,
+        **record.metrics,
+        "hyperparams": record.hyperparams or "the library's defaults",
+        "snapshot": record.snapshot_id,
+        "MLflow run": record.mlflow_run_id,
+        "file": record.artifact.uri if record.artifact else None,
+        "reason": record.reason,
+    }
+    _print_table(["", ""], [[title, _cell(value)] for title, value in shown.items() if value is not None])
+    if record.preprocessing:
+        print()
+        head, *rows = preprocessing_lines(record.preprocessing)
+        _print_table(head, rows)
+
+
+@app.command()
+def snapshot(
+    snapshot_id: Annotated[int, typer.Argument(help="Its id, as `frontrunner models` lists it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show frozen rows: where they are from, their split, and statistics of each column."""
+    from registry import queries
+    from tasks.statistics import statistics_table
+
+    record, statistics = queries.snapshot(snapshot_id), queries.snapshot_statistics(snapshot_id)
+    if as_json:
+        _print_json({"snapshot_id": record.id, **asdict(record), "statistics": statistics})
+        return
+    print(
+        f"snapshot {record.id} of {record.relation_name}: {record.train_rows:,} rows to fit,"
+        f" {record.test_rows:,} to test ({record.test_sampling}), predicting {', '.join(record.y_column_names)}"
+    )
+    head, *rows = statistics_table(statistics)
+    _print_table(head, rows)
+
+
+@app.command()
+def algorithms(
+    task: Annotated[str | None, typer.Option(help="Only those of classification or regression.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the algorithms that can be trained."""
+    from registry.vocabulary import task_named
+    from tasks.algorithms import ALGORITHMS, DESCRIPTIONS
+
+    wanted = [task_named(task)] if task else list(ALGORITHMS)
+    rows: list[dict[str, Any]] = [
+        {"algorithm": name, **{str(kind): ALGORITHMS[kind].get(name) for kind in wanted}, "description": said}
+        for name, said in DESCRIPTIONS.items()
+        if any(name in ALGORITHMS[kind] for kind in wanted)
+    ]
+    head = {"algorithm": "algorithm", **{str(kind): str(kind) for kind in wanted}, "description": ""}
+    shown = [{**row, **{str(kind): str(row[kind] or "").rpartition(".")[2] for kind in wanted}} for row in rows]
+    _print_rows(rows if as_json else shown, head, as_json=as_json)
+
+
+@app.command()
 def upgrade(as_json: AsJson = False) -> None:
     """Bring the registry's tables to this version, or make them."""
     from registry.session import upgrade
@@ -257,6 +346,10 @@ def _project(name: str | None, project_name: str | None) -> str:
     if len(given) != 1:
         raise typer.BadParameter("name one project: as the first argument, or with --project-name")
     return checked_name(given[0])
+
+
+def _one_or_more(names: list[str] | None) -> str | list[str] | None:
+    return names[0] if names and len(names) == 1 else names
 
 
 def _separated(values: list[str] | None) -> list[str] | None:

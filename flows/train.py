@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from prefect import flow, unmapped
+from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import WithJsonSchema
 
@@ -12,7 +12,7 @@ from tasks.reports import TrainResult, report_training
 from tasks.requests import DEFAULT_TEST_SIZE, checked_request, checked_switch, request_key
 from tasks.snapshots import take_snapshot
 from tasks.tracking import training_run
-from tasks.training import cores_shared, finished, threads_each, train_candidate, workers
+from tasks.training import cores_shared, threads_each, train_candidates, workers
 
 AlgorithmName = Annotated[str, WithJsonSchema({"type": "string", "enum": NAMES})]
 
@@ -27,11 +27,15 @@ def train(
     project_name: str,
     task: Literal["classification", "regression"] | None = None,
     relation_name: str | None = None,
-    y_column_name: str | None = None,
+    y_column_name: str | list[str] | None = None,
     algorithms: list[AlgorithmName] | None = None,
     hyperparams: dict[str, dict[str, Any]] | None = None,
+    search: Literal["grid", "random", "optuna"] | None = None,
+    search_params: dict[str, Any] | None = None,
+    search_args: dict[str, Any] | None = None,
     test_size: float = DEFAULT_TEST_SIZE,
     test_sampling: Literal["stratified", "random", "last"] | None = None,
+    preprocess: dict[str, dict[str, Any]] | None = None,
     automatic_deploy: bool = True,
     seed: int = 0,
 ) -> TrainResult:
@@ -42,13 +46,22 @@ def train(
         task: What is predicted: labels (classification) or numbers (regression). Needed for a new project only.
         relation_name: Where the rows are, SOURCE:NAME: sklearn:digits, files:flights.parquet, warehouse:public.orders.
             Empty: train again on the project's newest snapshot.
-        y_column_name: The column to predict. Needed with a relation.
+        y_column_name: The column to predict, or several of them (regression). Needed with a relation.
         algorithms: What to train; empty: linear, random_forest and xgboost.
         hyperparams: {algorithm: {parameter: value}}, as in {"svm": {"C": 10}}; what is not named keeps its library's
             default.
+        search: How to look for better hyperparameters, by cross-validation on the training rows; empty: not at all.
+            optuna takes ranges and learns from its trials.
+        search_params: {algorithm: {parameter: [values]}}, as in {"svm": {"C": [1, 10]}}; for optuna also ranges:
+            {"xgboost": {"max_depth": {"low": 2, "high": 10}}}.
+        search_args: cv, the number of folds (5); n_iter, how many a random search tries (10); n_trials (20) and timeout
+            in seconds, optuna's budget.
         test_size: The share of the rows to score on (0.25), or above 1 their count.
         test_sampling: Which rows those are; empty: stratified for classification, random for regression. last: the
             newest, at the end.
+        preprocess: {column: {option: value}}; other columns are prepared by their type. impute: error, mean, median,
+            mode, min, max, zero. encode: native, ordinal, one_hot, target. scale: preserve, standard, min_max, max_abs,
+            robust.
         automatic_deploy: Deploy the best candidate if it beats the live model. Off: only record.
         seed: For the split and for every estimator that draws random numbers.
 
@@ -56,13 +69,24 @@ def train(
         The leaderboard, which model was deployed, and why or why not.
     """
     request = checked_request(
-        project_name, task, relation_name, y_column_name, algorithms, hyperparams, test_size, test_sampling, seed
+        project_name,
+        task,
+        relation_name,
+        y_column_name,
+        algorithms,
+        hyperparams,
+        search,
+        search_params,
+        search_args,
+        test_size,
+        test_sampling,
+        preprocess,
+        seed,
     )
     automatic_deploy = checked_switch("automatic_deploy", automatic_deploy)
     training = take_snapshot(request, request_key())
-    threads = threads_each(len(request.algorithms))
+    threads = threads_each(training)
     with training_run(training.run), cores_shared(threads):
-        futures = train_candidate.map(unmapped(training), list(request.algorithms), unmapped(threads))
-        models = finished(training, futures)
+        models = train_candidates(training, threads)
         decision = promote(training, models, automatic_deploy)
         return report_training(training, models, decision)

@@ -63,6 +63,13 @@ class UnknownModel(FrontrunnerError):
         super().__init__(f"there is no model {model_id}; `frontrunner models PROJECT` lists a project's models")
 
 
+class UnknownSnapshot(FrontrunnerError):
+    def __init__(self, snapshot_id: int) -> None:
+        super().__init__(
+            f"there is no snapshot {snapshot_id}; `frontrunner models PROJECT` says which a model was trained on"
+        )
+
+
 class NoCandidate(FrontrunnerError):
     """No model qualifies; the history is unchanged."""
 

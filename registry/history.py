@@ -54,6 +54,8 @@ def record_snapshot(
     train_rows: int,
     test_rows: int,
     columns: list[dict[str, Any]],
+    preprocess: dict[str, dict[str, Any]],
+    statistics: list[dict[str, Any]],
     artifact: Artifact,
     request_key: str,
 ) -> SnapshotRecord:
@@ -77,6 +79,8 @@ def record_snapshot(
             train_rows=train_rows,
             test_rows=test_rows,
             columns=columns,
+            preprocess=preprocess,
+            statistics=statistics,
             artifact_uri=artifact.uri,
             artifact_sha256=artifact.sha256,
             artifact_bytes=artifact.bytes,
@@ -95,6 +99,7 @@ def start_model(snapshot: SnapshotRecord, algorithm: str, hyperparams: dict[str,
             snapshot_id=snapshot.id,
             algorithm=algorithm,
             hyperparams=hyperparams,
+            preprocessing={},
             metrics={},
             request_key=request_key,
             status=Status.RUNNING,
@@ -110,17 +115,23 @@ def start_model(snapshot: SnapshotRecord, algorithm: str, hyperparams: dict[str,
 def finish_model(
     model_id: int,
     *,
+    hyperparams: dict[str, Any],
+    preprocessing: dict[str, dict[str, Any]],
     score: float,
     metrics: dict[str, float],
     artifact: Artifact,
     mlflow_run_id: str,
     mlflow_model_id: str,
 ) -> ModelRecord:
-    """A candidate that was fitted, scored and saved: from now on any strategy may choose it. It is trained once."""
+    """A candidate that was fitted, scored and saved: from now on any strategy may choose it. It is trained once.
+
+    `hyperparams` are those that it was fitted with, a search's winners among them.
+    """
     with transaction(write=True) as session:
         model = _model(session, model_id)
         if model.status is not Status.TRAINED:  # it may be live: what it is does not change any more
             model.status, model.reason, model.finished_at = Status.TRAINED, None, now()
+            model.hyperparams, model.preprocessing = hyperparams, preprocessing
             model.score, model.metrics = score, metrics
             model.artifact_uri, model.artifact_sha256 = artifact.uri, artifact.sha256
             model.artifact_bytes = artifact.bytes

@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from registry.errors import NothingToTrainOn, UnknownModel, UnknownProject
+from registry.errors import NothingToTrainOn, UnknownModel, UnknownProject, UnknownSnapshot
 from registry.schema import Deployment, Model, Project, Snapshot
 from registry.session import transaction
 from registry.strategies import live
 from registry.values import Artifact, DeploymentRecord, ModelRecord, ProjectRecord, SnapshotRecord
+
+ID_LIMIT = 2**63  # no database takes a larger id
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def run_models(project_name: str, request_prefix: str) -> list[ModelRecord]:
 def model(model_id: int) -> ModelRecord:
     """Raises: UnknownModel."""
     with transaction() as session:
-        row = session.get(Model, model_id)
+        row = session.get(Model, model_id) if 0 < model_id < ID_LIMIT else None
         if row is None:
             raise UnknownModel(model_id)
         return model_record(row)
@@ -123,8 +126,22 @@ def history(project_name: str) -> list[DeploymentRecord]:
 
 
 def snapshot(snapshot_id: int) -> SnapshotRecord:
+    """Raises: UnknownSnapshot."""
     with transaction() as session:
-        return snapshot_record(session.get_one(Snapshot, snapshot_id))
+        return snapshot_record(_snapshot(session, snapshot_id))
+
+
+def snapshot_statistics(snapshot_id: int) -> list[dict[str, Any]]:
+    """Those of each column, in order. Raises: UnknownSnapshot."""
+    with transaction() as session:
+        return _snapshot(session, snapshot_id).statistics
+
+
+def _snapshot(session: Session, snapshot_id: int) -> Snapshot:
+    row = session.get(Snapshot, snapshot_id) if 0 < snapshot_id < ID_LIMIT else None
+    if row is None:
+        raise UnknownSnapshot(snapshot_id)
+    return row
 
 
 def find_snapshot(request_key: str) -> SnapshotRecord | None:
@@ -164,6 +181,7 @@ def model_record(row: Model) -> ModelRecord:
         row.snapshot_id,
         row.algorithm,
         row.hyperparams,
+        row.preprocessing,
         row.status,
         row.score,
         row.metrics,
@@ -187,6 +205,7 @@ def snapshot_record(row: Snapshot) -> SnapshotRecord:
         row.train_rows,
         row.test_rows,
         tuple(row.columns),
+        row.preprocess,
         Artifact(row.artifact_uri, row.artifact_sha256, row.artifact_bytes),
     )
 

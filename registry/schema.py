@@ -114,6 +114,8 @@ class Snapshot(Base):
     train_rows: Mapped[int] = mapped_column(BigInteger)
     test_rows: Mapped[int] = mapped_column(BigInteger)
     columns: Mapped[list[dict[str, Any]]] = mapped_column(Json)  # name and type of each, in order
+    preprocess: Mapped[dict[str, Any]] = mapped_column(Json)  # {column: {option: value}}, as it was asked for
+    statistics: Mapped[list[dict[str, Any]]] = mapped_column(Json, deferred=True)  # of each column: may be megabytes
     artifact_uri: Mapped[str] = mapped_column(Text)
     artifact_sha256: Mapped[str] = mapped_column(String(64))
     artifact_bytes: Mapped[int] = mapped_column(BigInteger)
@@ -148,6 +150,7 @@ class Model(Base):
     snapshot_id: Mapped[int] = mapped_column(Id)
     algorithm: Mapped[str] = mapped_column(String(64))
     hyperparams: Mapped[dict[str, Any]] = mapped_column(Json)
+    preprocessing: Mapped[dict[str, Any]] = mapped_column(Json)  # {column: {option: value}}, as it was done
     status: Mapped[Status] = mapped_column(_closed(Status, "status"))
     score: Mapped[float | None] = mapped_column(Double)  # the key metric of the project's task; higher is better
     metrics: Mapped[dict[str, float]] = mapped_column(Json)

@@ -38,6 +38,7 @@ class SnapshotRecord:
     train_rows: int
     test_rows: int
     columns: tuple[dict[str, Any], ...]
+    preprocess: dict[str, dict[str, Any]]
     artifact: Artifact
 
 
@@ -50,6 +51,7 @@ class ModelRecord:
     snapshot_id: int
     algorithm: str
     hyperparams: dict[str, Any]
+    preprocessing: dict[str, dict[str, Any]]
     status: Status
     score: float | None
     metrics: dict[str, float]

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -68,6 +68,40 @@ CLASSIFICATION = {
 
 ALGORITHMS: Mapping[Task, Mapping[str, str]] = {Task.REGRESSION: REGRESSION, Task.CLASSIFICATION: CLASSIFICATION}
 NAMES = sorted({*REGRESSION, *CLASSIFICATION})
+DESCRIPTIONS: Mapping[str, str] = {
+    "linear": "ordinary least squares; logistic regression for labels",
+    "ridge": "least squares with an L2 penalty",
+    "lasso": "least squares with an L1 penalty: few columns count",
+    "elastic_net": "least squares with an L1 and an L2 penalty",
+    "least_angle": "least-angle regression: columns enter one after the other",
+    "lasso_least_angle": "lasso, fitted by least-angle regression",
+    "orthogonal_matching_pursuit": "least squares on a few columns, chosen greedily",
+    "bayesian_ridge": "ridge with its penalty estimated from the rows",
+    "automatic_relevance_determination": "Bayesian ridge with a penalty for each column",
+    "stochastic_gradient_descent": "a linear model fitted row by row; scale the columns",
+    "perceptron": "the perceptron; scale the columns",
+    "passive_aggressive": "a linear model that corrects itself at each mistake",
+    "ransac": "least squares on the rows that agree: outliers do not count",
+    "theil_sen": "the median of many least squares fits: outliers count little",
+    "huber": "least squares in which outliers count less",
+    "quantile": "a linear model of the median, or of another quantile",
+    "kernel_ridge": "ridge with a kernel; its memory grows with the square of the rows",
+    "gaussian_process": "a Gaussian process; its time grows with the cube of the rows",
+    "knn": "the nearest neighbours; scale the columns",
+    "svm": "a support vector machine; its time grows with the square of the rows; scale the columns",
+    "nu_svm": "a support vector machine with a bound on the share of errors",
+    "linear_svm": "a linear support vector machine; scale the columns",
+    "ada_boost": "boosted small trees, each fitted to the mistakes before it",
+    "bagging": "trees on samples of the rows, averaged",
+    "extra_trees": "a forest whose splits are drawn at random",
+    "random_forest": "a forest of trees on samples of rows and columns",
+    "gradient_boosting_trees": "gradient boosting, exact; slow on many rows",
+    "hist_gradient_boosting": "gradient boosting on binned columns; fast, takes gaps",
+    "xgboost": "gradient boosting by xgboost; takes gaps",
+    "xgboost_random_forest": "a random forest by xgboost; takes gaps",
+    "lightgbm": "gradient boosting by lightgbm; takes gaps (extra `lightgbm`)",
+    "catboost": "gradient boosting by catboost; takes gaps (extra `catboost`)",
+}
 DEFAULT = ("linear", "random_forest", "xgboost")
 EXTRAS = ("lightgbm", "catboost")
 
@@ -103,7 +137,8 @@ def checked_hyperparams(
     """{algorithm: {parameter: value}} for the algorithms that are trained; every estimator can be made with them.
 
     Raises:
-        BadHyperparameter: an algorithm that is not trained, or a parameter that it does not have.
+        BadHyperparameter: an algorithm that is not trained, a parameter that it does not have, or a value of a wrong
+            type or range.
         MissingExtra: the algorithm's package is not installed.
     """
     given = hyperparams or {}
@@ -117,8 +152,20 @@ def checked_hyperparams(
         except (TypeError, ValueError) as error:
             raise BadHyperparameter(f"hyperparams of {name!r} cannot be written as JSON: {error}") from error
     for name in algorithms:
-        new_estimator(task, name, given.get(name, {}), seed=0)
+        _check_values(name, new_estimator(task, name, given.get(name, {}), seed=0))
     return {name: given.get(name, {}) for name in algorithms}
+
+
+def _check_values(name: str, estimator: Any) -> None:
+    """scikit-learn's own check, where an estimator has one; xgboost tells only when it fits, so it fits four rows."""
+    try:
+        if hasattr(estimator, "_parameter_constraints"):
+            estimator._validate_params()  # noqa: SLF001  (what `fit` calls first)
+        if name.startswith("xgboost"):
+            estimator.set_params(n_estimators=1).fit([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1])
+    except (ValueError, TypeError) as error:
+        said = " ".join(str(error).partition("Stack trace")[0].split())
+        raise BadHyperparameter(f"hyperparams of {name!r} do not fit: {said}") from error
 
 
 def new_estimator(task: Task, name: str, hyperparams: dict[str, Any], seed: int) -> Any:
@@ -128,13 +175,24 @@ def new_estimator(task: Task, name: str, hyperparams: dict[str, Any], seed: int)
         BadHyperparameter: it has no such parameter. (xgboost itself would only warn.)
         MissingExtra: its package is not installed.
     """
+    known = check_parameters(task, name, hyperparams)
     estimator_class = _imported(ALGORITHMS[task][name], name)
-    known = _parameters(estimator_class)
-    for parameter in hyperparams:
-        if parameter not in known:
-            raise BadHyperparameter(f"{name} has no hyperparameter {parameter!r}; it has {', '.join(sorted(known))}")
     seeded = {"random_state": seed} if "random_state" in known else {}
     return estimator_class(**(seeded | QUIET.get(name, {}) | hyperparams))
+
+
+def check_parameters(task: Task, name: str, parameters: Iterable[str]) -> set[str]:
+    """All parameters that the algorithm has, if these are among them.
+
+    Raises:
+        BadHyperparameter: one is not.
+        MissingExtra: the algorithm's package is not installed.
+    """
+    known = _parameters(_imported(ALGORITHMS[task][name], name))
+    for parameter in parameters:
+        if parameter not in known:
+            raise BadHyperparameter(f"{name} has no hyperparameter {parameter!r}; it has {', '.join(sorted(known))}")
+    return known
 
 
 def needs_encoded_labels(estimator: Any) -> bool:

@@ -1,5 +1,6 @@
 """The rows of a relation, checked: what cannot be trained on is refused in one line before anything is recorded."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadData, UnknownColumn
@@ -7,36 +8,33 @@ from registry.vocabulary import Task
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
+    import pyarrow as pa
+
+log = logging.getLogger("frontrunner")
+
+EXACT = 2**53  # above it, not every whole number is a float
 
 
-def checked_rows(
-    frame: "pd.DataFrame", relation_name: str, y_column_names: tuple[str, ...], task: Task
-) -> "pd.DataFrame":
-    """The rows with plain column types: numbers, booleans as 0 and 1, text.
+def checked_rows(table: "pa.Table", relation_name: str, y_column_names: tuple[str, ...], task: Task) -> "pa.Table":
+    """The rows with plain column types: numbers, booleans as 0 and 1, text, points in time. What can be trained on but
+    is likely a mistake is warned of.
 
     Raises:
         BadData: they cannot be trained on.
     """
-    import pandas as pd
+    _check_shape(table, relation_name, y_column_names)
+    columns = []
+    for name in table.column_names:
+        target, where = name in y_column_names, f"column {name!r} of {relation_name}"
+        column = _plain(table[name], where, keep_booleans=target and task is Task.CLASSIFICATION)
+        if target:
+            _check_target(column, name, relation_name, task)
+        columns.append(column)
+    import pyarrow as pa
 
-    frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
-        raise BadData(f"{relation_name} has two columns named {twice[0]!r}: rename one")
-    for name in y_column_names:
-        if name not in frame.columns:
-            raise UnknownColumn(name, relation_name, frame.columns)
-    if len(frame) < 4:
-        raise BadData(
-            f"{relation_name} has {len(frame)} rows: at least 4 are needed, to fit on some and test on others"
-        )
-    if len(frame.columns) == len(y_column_names):
-        raise BadData(f"{relation_name} has no column beside the target: there is nothing to predict it from")
-    target = y_column_names[0]
-    plain = {name: _plain(frame[name], name, relation_name) for name in frame.columns if name != target}
-    plain[target] = _checked_target(frame[target], target, relation_name, task)
-    return pd.DataFrame({name: plain[name] for name in frame.columns})
+    plain = pa.table(columns, names=table.column_names)
+    _warn_of_likely_mistakes(plain, relation_name, y_column_names)
+    return plain
 
 
 def check_strata(labels: "np.ndarray[Any, Any]", k: int, task: Task) -> None:
@@ -57,78 +55,113 @@ def check_strata(labels: "np.ndarray[Any, Any]", k: int, task: Task) -> None:
         )
 
 
-def check_sides(train: "np.ndarray[Any, Any]", test: "np.ndarray[Any, Any]", task: Task, relation_name: str) -> None:
-    """Both sides must be able to tell something. Raises: BadData."""
+def check_sides(train: "np.ndarray[Any, Any]", test: "np.ndarray[Any, Any]", task: Task, where: str) -> None:
+    """Both sides of a target (n values) must be able to tell something. Raises: BadData."""
     import numpy as np
 
     if task is Task.CLASSIFICATION and len(np.unique(train)) < 2:
-        raise BadData(
-            f"the training rows of {relation_name} have a single class, {_shown(train[0])}: nothing to tell apart"
-        )
+        raise BadData(f"the training rows of {where} have a single class, {_shown(train[0])}: nothing to tell apart")
     if task is Task.REGRESSION and (test == test[0]).all():
-        raise BadData(f"every test row of {relation_name} has the target {_shown(test[0])}, so R2 means nothing there")
+        raise BadData(f"every test row of {where} has the target {_shown(test[0])}, so R2 means nothing there")
 
 
-def _plain(column: "pd.Series[Any]", name: str, relation_name: str) -> "pd.Series[Any]":
-    """Numbers as numpy's, a gap as NaN; booleans as 0 and 1; text as text."""
-    import numpy as np
-    import pandas as pd
-    from pandas.api import types
-
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(object).infer_objects()  # its categories' type may have no place for a gap
-    if types.is_bool_dtype(column.dtype) or types.is_numeric_dtype(column.dtype):
-        return _plain_numbers(column, name, relation_name)
-    present = column.dropna()
-    if present.empty:
-        return pd.Series(np.nan, index=column.index)
-    if all(isinstance(value, str) for value in present):
-        return column.astype("str")
-    if all(isinstance(value, bool | np.bool_) for value in present):
-        return _plain_numbers(column.astype("boolean"), name, relation_name)
-    kind = type(present.iloc[0]).__name__ if column.dtype == object else str(column.dtype)
-    raise BadData(
-        f"column {name!r} of {relation_name} holds {kind} values: give numbers, booleans or text, or leave it out"
-    )
-
-
-def _plain_numbers(column: "pd.Series[Any]", name: str, relation_name: str) -> "pd.Series[Any]":
-    import numpy as np
-    from pandas.api import types
-
-    if types.is_complex_dtype(column.dtype):
-        raise BadData(f"column {name!r} of {relation_name} holds complex numbers: give their parts as two columns")
-    if types.is_extension_array_dtype(column.dtype):
-        gaps = bool(column.isna().any())
-        column = column.astype(np.float64 if gaps or types.is_float_dtype(column.dtype) else np.int64)
-    if types.is_bool_dtype(column.dtype):
-        return column.astype(np.int8)
-    if types.is_float_dtype(column.dtype) and (np.abs(column) > np.finfo(np.float32).max).any():
+def _check_shape(table: "pa.Table", relation_name: str, y_column_names: tuple[str, ...]) -> None:
+    names = table.column_names
+    twice = [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []
+    if twice:
+        raise BadData(f"{relation_name} has two columns named {twice[0]!r}: rename one")
+    for name in y_column_names:
+        if name not in names:
+            raise UnknownColumn(name, relation_name, names)
+    if table.num_rows < 4:
         raise BadData(
-            f"column {name!r} of {relation_name} has values that are infinite or beyond 3.4e38: mend the rows"
+            f"{relation_name} has {table.num_rows} rows: at least 4 are needed, to fit on some and test on others"
         )
-    return column
+    if len(names) == len(y_column_names):
+        raise BadData(f"{relation_name} has no column beside the target: there is nothing to predict it from")
 
 
-def _checked_target(column: "pd.Series[Any]", name: str, relation_name: str, task: Task) -> "pd.Series[Any]":
-    from pandas.api import types
+def _plain(column: "pa.ChunkedArray[Any]", where: str, *, keep_booleans: bool = False) -> "pa.ChunkedArray[Any]":
+    import pyarrow as pa
+    from pyarrow import types
 
-    gaps = int(column.isna().sum())
-    if gaps:
-        raise BadData(f"{gaps} of {len(column)} rows of {relation_name} have no {name!r}: leave those rows out")
-    booleans = types.is_bool_dtype(column.dtype)
-    column = column.astype(bool) if booleans and task is Task.CLASSIFICATION else _plain(column, name, relation_name)
-    kind = column.dtype.kind
-    if task is Task.REGRESSION and kind not in "iuf":
+    kind = column.type
+    if types.is_dictionary(kind):
+        return _plain(column.cast(kind.value_type), where, keep_booleans=keep_booleans)
+    if types.is_null(kind):
+        return column.cast(pa.float64())
+    if types.is_boolean(kind):
+        return column if keep_booleans else column.cast(pa.int8())
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return column.cast(pa.large_string())
+    if types.is_date(kind) or types.is_timestamp(kind):
+        return column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False)
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return _plain_numbers(column, where)
+    raise BadData(f"{where} holds {kind} values: give numbers, booleans, text or dates, or leave it out")
+
+
+def _plain_numbers(column: "pa.ChunkedArray[Any]", where: str) -> "pa.ChunkedArray[Any]":
+    import numpy as np
+    import pyarrow as pa
+    from pyarrow import compute, types
+
+    if types.is_decimal(column.type):
+        log.warning("%s holds decimals: they are read as floats of 15 digits", where)
+        column = column.cast(pa.float64())
+    if types.is_float16(column.type):
+        column = column.cast(pa.float32())
+    if types.is_floating(column.type) and compute.any(compute.is_nan(column)).as_py():
+        column = compute.if_else(compute.is_nan(column), None, column)
+    ends = compute.min_max(column)
+    lowest, highest = ends["min"].as_py() or 0, ends["max"].as_py() or 0
+    largest = max(-lowest, highest)
+    if largest > float(np.finfo(np.float32).max):
+        raise BadData(f"{where} has values that are infinite or beyond 3.4e38: mend the rows")
+    if types.is_integer(column.type) and largest > EXACT:
+        log.warning("%s holds whole numbers above 2^53: read as floats, they lose their last digits", where)
+    return column.cast(pa.float64()) if types.is_uint64(column.type) else column
+
+
+def _check_target(column: "pa.ChunkedArray[Any]", name: str, relation_name: str, task: Task) -> None:
+    from pyarrow import types
+
+    if column.null_count:
+        raise BadData(
+            f"{column.null_count} of {len(column)} rows of {relation_name} have no {name!r}: leave those rows out"
+        )
+    if types.is_timestamp(column.type):
+        raise BadData(f"{name!r} of {relation_name} is a date: predict a number, such as the days until then")
+    if task is Task.REGRESSION and types.is_large_string(column.type):
         raise BadData(
             f"{name!r} of {relation_name} is text, and regression predicts numbers: cast it, or train a classification"
         )
-    if task is Task.CLASSIFICATION and kind == "f":
+    if task is Task.CLASSIFICATION and types.is_floating(column.type):
         raise BadData(
             f"{name!r} of {relation_name} holds fractional numbers, and classification predicts labels: cast it to"
             " integers or text, or train a regression"
         )
-    return column
+
+
+def _warn_of_likely_mistakes(table: "pa.Table", relation_name: str, y_column_names: tuple[str, ...]) -> None:
+    from pyarrow import compute
+
+    targets = [table[name] for name in y_column_names]
+    empty, constant = [], []
+    for name in table.column_names:
+        column = table[name]
+        if name in y_column_names:
+            continue
+        if column.null_count == len(column):
+            empty.append(name)
+        elif not column.null_count and compute.all(compute.equal(column, column[0])).as_py():
+            constant.append(name)
+        elif any(column.equals(target) for target in targets):
+            log.warning("column %r of %s equals the target: a score from it means little", name, relation_name)
+    for names, said in ((empty, "has no value and is dropped"), (constant, "has one value: nothing to learn from it")):
+        if names:
+            others = f" (so do {len(names) - 1} others)" if names[1:] else ""
+            log.warning("column %r of %s %s%s", names[0], relation_name, said, others)
 
 
 def _shown(value: Any) -> str:

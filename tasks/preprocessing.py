@@ -1,43 +1,217 @@
-"""Columns to numbers by their type, as one ColumnTransformer inside the model's pipeline, fitted on training rows."""
+"""Columns to numbers, as one ColumnTransformer inside the model's pipeline, fitted on training rows."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.api import types
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
-from sklearn.preprocessing import OneHotEncoder, TargetEncoder
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    RobustScaler,
+    StandardScaler,
+    TargetEncoder,
+)
 
+from registry.errors import BadData, InvalidInput, UnknownColumn, UnknownValue
 from registry.vocabulary import Task
 
 ONE_HOT_CATEGORIES = 20  # a text column with more categories than this is target-encoded
+MOST_CATEGORIES = 1000  # of a one-hot column; the rare ones above share one
+LISTED = 5
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "impute": ("error", "mean", "median", "mode", "min", "max", "zero"),
+    "encode": ("native", "ordinal", "one_hot", "target"),
+    "scale": ("preserve", "standard", "min_max", "max_abs", "robust"),
+}
+IMPUTERS: dict[str, dict[str, Any]] = {
+    "mean": {"strategy": "mean"},
+    "median": {"strategy": "median"},
+    "mode": {"strategy": "most_frequent"},
+    "min": {"strategy": np.min},
+    "max": {"strategy": np.max},
+    "zero": {"strategy": "constant", "fill_value": 0},
+}
+SCALERS = {"standard": StandardScaler, "min_max": MinMaxScaler, "max_abs": MaxAbsScaler, "robust": RobustScaler}
+
+Choice = dict[str, Any]
 
 
-def preprocessor(task: Task, X_train: pd.DataFrame, *, takes_gaps: bool, seed: int) -> ColumnTransformer:
-    """The defaults: nothing is scaled; text is one-hot or cross-fitted target encoded; a new category is no error.
+def checked_preprocess(preprocess: dict[str, Choice] | None) -> dict[str, Choice]:
+    """{column: {"impute": …, "encode": …, "scale": …}}; `encode` may be {"ordinal": [values in order]}.
 
-    Numeric gaps stay where the estimator takes them (`takes_gaps`), else they become the training rows' median. A
-    column without a single value is left out. Columns are found by name, in whatever order they come.
+    Raises:
+        InvalidInput: it has another shape.
+        UnknownValue: an option or its value is not one of OPTIONS.
     """
-    named = {"numeric": [], "one_hot": [], "target": []}  # type: dict[str, list[str]]
-    for name, column in X_train.items():
-        if not column.isna().all():
-            named[_kind(column)].append(str(name))
-    steps: dict[str, Any] = {
-        "numeric": "passthrough" if takes_gaps else SimpleImputer(strategy="median"),
-        "one_hot": OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-        "target": TargetEncoder(
-            target_type="continuous" if task is Task.REGRESSION else "auto",
-            cv=KFold(min(5, len(X_train)), shuffle=True, random_state=seed),
+    if not isinstance(preprocess or {}, dict):
+        raise InvalidInput(f"preprocess is {{column: {{option: value}}}}, not {preprocess!r}")
+    for name, choice in (preprocess or {}).items():
+        if not isinstance(choice, dict):
+            raise InvalidInput(f"preprocess of {name!r} is {{option: value}}, not {choice!r}")
+        for option, value in choice.items():
+            if option not in OPTIONS:
+                raise UnknownValue(f"preprocess option of {name!r}", option, OPTIONS)
+            if option == "encode" and isinstance(value, dict):
+                _check_order(name, value)
+            elif not isinstance(value, str) or value not in OPTIONS[option]:
+                raise UnknownValue(f"{option} of {name!r}", value, OPTIONS[option])
+    return preprocess or {}
+
+
+def resolved(X: pd.DataFrame, preprocess: dict[str, Choice], *, takes_gaps: bool) -> dict[str, Choice]:
+    """What is done to each column: what was asked for, and by default what its type asks for.
+
+    Numbers: gaps stay where the estimator takes them (`takes_gaps`), else they become the median; nothing is scaled.
+    Text: one-hot, or cross-fitted target encoding above ONE_HOT_CATEGORIES. Dates become their parts. A column without
+    a single value is dropped.
+
+    Raises:
+        BadData: a column cannot be treated so.
+    """
+    for name in preprocess:
+        if name not in X.columns:
+            raise UnknownColumn(name, "the features", map(str, X.columns))
+    return {str(name): _choice(str(name), X[name], preprocess.get(str(name), {}), takes_gaps) for name in X}
+
+
+def preprocessor(task: Task, X: pd.DataFrame, chosen: dict[str, Choice], *, seed: int) -> ColumnTransformer:
+    """Columns of the same choice share a transformer. A new category is no error; columns are found by their names."""
+    groups: dict[str, tuple[Choice, list[str]]] = {}
+    dates = []
+    for name, choice in chosen.items():
+        if choice["encode"] == "date_parts":  # its encoder takes one column
+            dates.append((f"{name} parts", _date_steps(choice), name))
+        elif choice["encode"] != "dropped":
+            groups.setdefault(str(choice), (choice, []))[1].append(name)
+    folds = KFold(min(5, len(X)), shuffle=True, random_state=seed)
+    shared = [
+        (f"{number} {choice['encode']}", _steps(task, choice, len(names), folds), names)
+        for number, (choice, names) in enumerate(groups.values())
+    ]
+    # A one-hot column may be called like another one, so that names alone would clash.
+    clash = any("one_hot" in str(choice["encode"]) for choice, _ in groups.values()) or bool(dates)
+    return ColumnTransformer([*shared, *dates], verbose_feature_names_out=clash)
+
+
+def preprocessing_lines(chosen: dict[str, Choice]) -> list[list[str]]:
+    """Lines of cells, the first one the head: columns of the same choice stand together."""
+    groups: dict[str, tuple[Choice, list[str]]] = {}
+    for name, choice in chosen.items():
+        groups.setdefault(str(choice), (choice, []))[1].append(name)
+    return [
+        ["columns", *OPTIONS],
+        *(
+            [_listed(names), *(_told(choice.get(option, "")) for option in OPTIONS)]
+            for choice, names in groups.values()
         ),
-    }
-    return ColumnTransformer(
-        [(kind, steps[kind], columns) for kind, columns in named.items() if columns], verbose_feature_names_out=False
+    ]
+
+
+def _check_order(name: str, encode: dict[str, Any]) -> None:
+    order = encode.get("ordinal")
+    if set(encode) != {"ordinal"} or not isinstance(order, list) or not order or len(set(map(str, order))) < len(order):
+        raise InvalidInput(
+            f'encode of {name!r} is one of {", ".join(OPTIONS["encode"])} or {{"ordinal": [values in order]}}'
+        )
+
+
+def _choice(name: str, column: "pd.Series[Any]", asked: Choice, takes_gaps: bool) -> Choice:
+    gaps = int(column.isna().sum())
+    if gaps == len(column):
+        return {"encode": "dropped"}
+    if asked.get("impute") == "error" and gaps:
+        raise BadData(
+            f"column {name!r} has {gaps} gaps and its impute is error: fill them, or impute by mean or median"
+        )
+    filled = "native" if takes_gaps else "median"
+    if types.is_datetime64_any_dtype(column.dtype):
+        _refuse_encoding(name, asked, "dates", ("native",))
+        return {"encode": "date_parts", "impute": filled, "scale": "preserve"} | _without(asked, "encode")
+    if types.is_numeric_dtype(column.dtype):
+        return {"encode": "native", "impute": filled, "scale": "preserve"} | asked
+    return _text_choice(name, column, asked, filled)
+
+
+def _text_choice(name: str, column: "pd.Series[Any]", asked: Choice, filled: str) -> Choice:
+    distinct = column.nunique()
+    if asked.get("encode") == "native":
+        raise BadData(f"column {name!r} is text, which no algorithm reads: encode it by ordinal, one_hot or target")
+    if "encode" not in asked and distinct > ONE_HOT_CATEGORIES and distinct == column.count():
+        raise BadData(
+            f"column {name!r} has {distinct} texts and none twice, an id perhaps: leave it out, or say how to encode it"
+        )
+    encode = asked.get("encode", "one_hot" if distinct <= ONE_HOT_CATEGORIES else "target")
+    if isinstance(encode, dict) and (unknown := set(column.dropna()) - set(encode["ordinal"])):
+        raise BadData(f"the order of column {name!r} lacks {min(unknown, key=str)!r}, which its rows have: add it")
+    if encode == "one_hot" and asked.get("impute") not in (None, "error", "mode"):
+        raise BadData(f"column {name!r} is text, and {asked['impute']} is of numbers: impute by mode, or encode it")
+    impute = (
+        filled if encode == "ordinal" or isinstance(encode, dict) else "native"
+    )  # the others take a gap as a category
+    return {"encode": encode, "impute": impute, "scale": "preserve"} | asked
+
+
+def _refuse_encoding(name: str, asked: Choice, kind: str, valid: tuple[str, ...]) -> None:
+    if asked.get("encode", "native") not in valid:
+        raise BadData(f"column {name!r} holds {kind}, which are expanded into their parts: leave its encode out")
+
+
+def _without(choice: Choice, option: str) -> Choice:
+    return {name: value for name, value in choice.items() if name != option}
+
+
+def _steps(task: Task, choice: Choice, columns: int, folds: KFold) -> Any:
+    encode, impute = choice["encode"], choice["impute"]
+    first = [SimpleImputer(strategy="most_frequent")] if impute == "mode" and encode != "native" else []
+    steps = [*first, *_encoder(task, encode, columns, folds)]
+    if impute in IMPUTERS and not first:
+        steps.append(SimpleImputer(**IMPUTERS[impute]))
+    return _joined(steps, choice["scale"])
+
+
+def _date_steps(choice: Choice) -> Any:
+    from skrub import DatetimeEncoder
+
+    steps = [DatetimeEncoder(add_weekday=True)]
+    return _joined(
+        [*steps, *([SimpleImputer(**IMPUTERS[choice["impute"]])] if choice["impute"] in IMPUTERS else [])],
+        choice["scale"],
     )
 
 
-def _kind(column: "pd.Series[Any]") -> str:
-    if types.is_numeric_dtype(column.dtype):
-        return "numeric"
-    return "one_hot" if column.nunique() <= ONE_HOT_CATEGORIES else "target"
+def _joined(steps: list[Any], scale: str) -> Any:
+    steps = [*steps, *([SCALERS[scale]()] if scale in SCALERS else [])]
+    if len(steps) > 1:
+        return make_pipeline(*steps)
+    return steps[0] if steps else "passthrough"
+
+
+def _encoder(task: Task, encode: Any, columns: int, folds: KFold) -> list[Any]:
+    if encode == "one_hot":
+        return [
+            OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST_CATEGORIES, sparse_output=False)
+        ]
+    if encode == "target":
+        return [TargetEncoder(target_type="continuous" if task is Task.REGRESSION else "auto", cv=folds)]
+    if encode == "ordinal" or isinstance(encode, dict):
+        order = [encode["ordinal"]] * columns if isinstance(encode, dict) else "auto"
+        return [OrdinalEncoder(categories=order, handle_unknown="use_encoded_value", unknown_value=-1)]
+    return []
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:LISTED]) + (f", … ({len(names)} in all)" if len(names) > LISTED else "")
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else "ordinal: " + " < ".join(map(str, value["ordinal"]))

@@ -1,5 +1,6 @@
 """What people read: the leaderboard and the decision, on the Prefect run page and at the terminal."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +9,14 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
+from registry import queries
 from registry.values import Decision, DeployResult, ModelRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Task
 from tasks.promotion import said
 from tasks.snapshots import Training
+from tasks.statistics import statistics_table
+
+PAGE_COLUMNS = 100  # of a snapshot are shown on the run's page
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,9 @@ def report_training(training: Training, models: list[ModelRecord], decision: Dec
         live_model_id=decision.live_model_id,
         reason=decision.reason,
     )
-    _publish("leaderboard", f"**{result.reason}**\n\n{_markdown(leaderboard(result))}", result.reason)
+    _publish("leaderboard", _page(result, ranked[0]), result.reason)
+    statistics = queries.snapshot_statistics(training.snapshot_id)[:PAGE_COLUMNS]
+    _publish("snapshot", _markdown(statistics_table(statistics)), f"the columns of snapshot {training.snapshot_id}")
     return result
 
 
@@ -85,6 +92,18 @@ def leaderboard(result: TrainResult) -> list[list[str]]:
             for row in result.leaderboard
         ),
     ]
+
+
+def _page(result: TrainResult, best: ModelRecord) -> str:
+    """The decision, the leaderboard, and how the best model was made."""
+    parts = [f"**{result.reason}**", _markdown(leaderboard(result))]
+    if best.hyperparams:
+        parts.append(f"{best.algorithm} with `{json.dumps(best.hyperparams)}`")
+    if best.preprocessing:
+        from tasks.preprocessing import preprocessing_lines
+
+        parts += [f"What {best.algorithm} does to each column:", _markdown(preprocessing_lines(best.preprocessing))]
+    return "\n\n".join(parts)
 
 
 def _markdown(lines: list[list[str]]) -> str:

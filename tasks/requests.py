@@ -17,6 +17,7 @@ from registry.history import checked_name
 from registry.values import SnapshotRecord
 from registry.vocabulary import DEFAULT_SAMPLING, Sampling, Task, sampling_named, task_named
 from tasks.algorithms import checked_algorithms, checked_hyperparams
+from tasks.search import Search, checked_search
 
 DEFAULT_TEST_SIZE = 0.25
 
@@ -31,6 +32,8 @@ class TrainingRequest:
     y_column_names: tuple[str, ...]
     algorithms: tuple[str, ...]
     hyperparams: dict[str, dict[str, Any]]
+    search: Search | None
+    preprocess: dict[str, dict[str, Any]]
     test_size: float
     test_sampling: Sampling
     seed: int
@@ -44,31 +47,41 @@ def checked_request(
     y_column_name: str | Sequence[str] | None,
     algorithms: list[str] | None,
     hyperparams: dict[str, dict[str, Any]] | None,
+    search: str | None,
+    search_params: dict[str, Any] | None,
+    search_args: dict[str, Any] | None,
     test_size: float,
     test_sampling: str | None,
+    preprocess: dict[str, dict[str, Any]] | None,
     seed: int,
 ) -> TrainingRequest:
     """The request with its defaults filled in.
 
     Without a relation the project's newest snapshot is trained on again, split as it is: what is said of it then must
-    agree with it (test_size left at its default says nothing).
+    agree with it (test_size left at its default says nothing). Only `preprocess` may be another: it is fitted with each
+    model, and the snapshot's own holds when nothing is said.
 
     Raises:
         InvalidInput: an argument is wrong by itself, or disagrees with the project or the snapshot.
         UnknownProject, NothingToTrainOn: there is no relation, and nothing to train on again.
     """
+    from tasks.preprocessing import checked_preprocess
+
     name = checked_name(project_name)
     size = checked_test_size(test_size)
-    y_column_names = _y_column_names(y_column_name)
+    chosen_preprocess = checked_preprocess(preprocess)
     sampling = sampling_named(test_sampling) if test_sampling else None
     snapshot = None if relation_name else queries.newest_snapshot(name)
     resolved = _task(name, task)
+    y_column_names = _y_column_names(y_column_name, resolved)
     chosen = checked_algorithms(resolved, algorithms)
+    fixed = checked_hyperparams(resolved, chosen, hyperparams)
     if snapshot:
         asked = {"y_column_name": y_column_names, "test_size": size, "test_sampling": sampling}
         _refuse_disagreement(snapshot, {what: value for what, value in asked.items() if _said(what, value)})
         relation_name, y_column_names = snapshot.relation_name, snapshot.y_column_names
         size, sampling = snapshot.test_size, snapshot.test_sampling
+        chosen_preprocess = snapshot.preprocess if preprocess is None else chosen_preprocess
     elif not y_column_names:
         raise InvalidInput(f"which column of {relation_name} is to be predicted? Name it: y_column_name")
     return TrainingRequest(
@@ -77,7 +90,9 @@ def checked_request(
         str(relation_name),
         y_column_names,
         tuple(chosen),
-        checked_hyperparams(resolved, chosen, hyperparams),
+        fixed,
+        checked_search(search, search_params, search_args, resolved, chosen, hyperparams or {}),
+        chosen_preprocess,
         size,
         sampling or DEFAULT_SAMPLING[resolved],
         checked_seed(seed),
@@ -129,10 +144,16 @@ def _user() -> str:
         return "unknown"
 
 
-def _y_column_names(given: str | Sequence[str] | None) -> tuple[str, ...]:
+def _y_column_names(given: str | Sequence[str] | None, task: Task) -> tuple[str, ...]:
     names = (given,) if isinstance(given, str) else tuple(given or ())
-    if len(names) > 1:
-        raise InvalidInput(f"one y_column_name at a time; {len(names)} were given: {', '.join(names)}")
+    if not all(isinstance(name, str) and name for name in names):
+        raise InvalidInput(f"y_column_name is the name of a column, or a list of them, not {given!r}")
+    if len(set(names)) < len(names):
+        raise InvalidInput(f"y_column_name names a column twice: {', '.join(names)}")
+    if len(names) > 1 and task is Task.CLASSIFICATION:
+        raise InvalidInput(
+            f"several targets ({', '.join(names)}) are for regression: classify one, or each in a project"
+        )
     return names
 
 

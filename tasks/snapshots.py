@@ -14,18 +14,22 @@ from prefect.cache_policies import NO_CACHE
 
 from registry import history, queries
 from registry.artifacts import verified
-from registry.errors import BadData
+from registry.errors import BadData, UnknownColumn
 from registry.values import Artifact, SnapshotRecord
 from registry.vocabulary import Sampling, Task
 from tasks import sources, tracking
 from tasks.checks import check_sides, check_strata, checked_rows
 from tasks.requests import TrainingRequest
+from tasks.statistics import column_statistics
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import pyarrow as pa
 
 log = logging.getLogger("frontrunner")
+WRITTEN_ROWS = 250_000  # at a time
+LARGE_BYTES = 100_000_000  # of a snapshot's rows as float64
 _reading = Lock()  # candidates of one process start together: the first one reads, the others find it read
 
 
@@ -37,10 +41,11 @@ class Training:
     key: str
     snapshot_id: int
     run: tracking.Run
+    one_by_one: bool  # so many rows that the candidates share them one after the other
 
 
 class Rows(NamedTuple):
-    """X_* are n × d frames of the feature columns, y_* the n targets with their original labels."""
+    """X_* are n × d frames of the feature columns, y_* the n targets with their original labels, n × k if k."""
 
     X_train: "pd.DataFrame"
     y_train: "np.ndarray[Any, Any]"
@@ -66,17 +71,20 @@ def take_snapshot(request: TrainingRequest, key: str) -> Training:
         TrackingUnavailable: MLflow cannot be reached; nothing was recorded.
     """
     if known := queries.find_snapshot(key) or request.snapshot:
+        if request.preprocess != known.preprocess:
+            check_choices(request, rows(known).X_train)
         return _begun(request, key, known, tracking.start_run(request, key))
     with TemporaryDirectory(prefix="frontrunner-") as folder:
         log.info("reading %s", request.relation_name)
         frozen = freeze(sources.read(request.relation_name), request, Path(folder))
+        statistics = column_statistics(frozen.path)
         run = tracking.start_run(request, key)
         with tracking.failing(run.id):
-            snapshot = _record(request, key, frozen, tracking.save_rows(run, frozen.path))
+            snapshot = _record(request, key, frozen, statistics, tracking.save_rows(run, frozen.path))
     return _begun(request, key, snapshot, run)
 
 
-def freeze(frame: "pd.DataFrame", request: TrainingRequest, folder: Path) -> Frozen:
+def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
     """Writes the rows, in the order of their split, to a file in `folder`.
 
     Raises:
@@ -84,17 +92,57 @@ def freeze(frame: "pd.DataFrame", request: TrainingRequest, folder: Path) -> Fro
     """
     import numpy as np
 
-    target, relation_name = request.y_column_names[0], request.relation_name
-    frame = checked_rows(frame, relation_name, request.y_column_names, request.task)
-    labels = frame[target].to_numpy()
-    train, test = split(labels, request.task, request.test_size, request.test_sampling, request.seed)
-    check_sides(labels[train], labels[test], request.task, relation_name)
-    if frame.drop(columns=target).iloc[train].isna().all(axis=None):
-        raise BadData(f"no column of {relation_name} beside {target!r} has a value in the training rows")
+    relation_name, targets = request.relation_name, request.y_column_names
+    table = checked_rows(table, relation_name, targets, request.task)
+    train, test = split(
+        _labels(table[targets[0]]), request.task, request.test_size, request.test_sampling, request.seed
+    )
+    for target in targets:
+        labels = _labels(table[target])
+        where = relation_name if len(targets) == 1 else f"{relation_name}, {target!r},"
+        check_sides(labels[train], labels[test], request.task, where)
+    features = [name for name in table.column_names if name not in targets]
+    if all(table[name].take(train).null_count == len(train) for name in features):
+        raise BadData(f"no column of {relation_name} beside the target has a value in the training rows")
+    check_choices(request, table.select(features))
     path = folder / "rows.parquet"
-    frame.iloc[np.concatenate([train, test])].to_parquet(path, index=False)
-    columns = [{"name": str(name), "type": str(kind)} for name, kind in frame.dtypes.items()]
+    _write(path, table, np.concatenate([train, test]))
+    columns = [{"name": field.name, "type": str(field.type).removeprefix("large_")} for field in table.schema]
     return Frozen(path, len(train), len(test), columns)
+
+
+def check_choices(request: TrainingRequest, features: "pa.Table | pd.DataFrame") -> None:
+    """Whether every column can be preprocessed as it was asked for, or by the defaults. Raises: BadData."""
+    import pandas as pd
+
+    from tasks.preprocessing import resolved
+
+    for name in request.preprocess:
+        names = list(features.columns) if isinstance(features, pd.DataFrame) else features.column_names
+        if name not in names:
+            raise UnknownColumn(name, request.relation_name, names)
+    if not isinstance(features, pd.DataFrame):
+        # Numbers that nothing is asked of cannot be wrong: the table is not copied for them.
+        odd = [
+            field.name for field in features.schema if field.name in request.preprocess or not _is_number(field.type)
+        ]
+        features = features.select(odd).to_pandas()
+    resolved(features, request.preprocess, takes_gaps=True)
+
+
+def _is_number(kind: "pa.DataType") -> bool:
+    from pyarrow import types
+
+    return bool(types.is_integer(kind) or types.is_floating(kind))
+
+
+def _write(path: Path, table: "pa.Table", order: "np.ndarray[Any, Any]") -> None:
+    """Part by part, so that the table is there only once."""
+    from pyarrow import parquet
+
+    with parquet.ParquetWriter(path, table.schema) as file:
+        for start in range(0, len(order), WRITTEN_ROWS):
+            file.write_table(table.take(order[start : start + WRITTEN_ROWS]))
 
 
 def split(
@@ -137,7 +185,7 @@ def rows(snapshot: SnapshotRecord) -> Rows:
         ArtifactMissing, ArtifactChanged: the file is gone, or is not the one that was recorded.
     """
     with _reading:
-        return _read(snapshot.artifact, snapshot.y_column_names, snapshot.train_rows)
+        return _read(snapshot.artifact, snapshot.y_column_names, snapshot.train_rows, is_large(snapshot))
 
 
 def forget_rows() -> None:
@@ -145,13 +193,26 @@ def forget_rows() -> None:
     _read.cache_clear()
 
 
+def is_large(snapshot: SnapshotRecord) -> bool:
+    """Then its numbers are read as float32, and its candidates are fitted one at a time."""
+    return (snapshot.train_rows + snapshot.test_rows) * len(snapshot.columns) * 8 > LARGE_BYTES
+
+
 @lru_cache(maxsize=1)
-def _read(artifact: Artifact, y_column_names: tuple[str, ...], train_rows: int) -> Rows:
-    import pandas as pd
+def _read(artifact: Artifact, y_column_names: tuple[str, ...], train_rows: int, large: bool) -> Rows:
+    import numpy as np
+    import pyarrow as pa
+    from pyarrow import parquet
 
     with verified(artifact) as path:
-        frame = pd.read_parquet(path)
-    X, y = frame.drop(columns=list(y_column_names)), _labels(frame[y_column_names[0]])
+        table = parquet.ParquetFile(path).read()
+    targets = [_labels(table[name]) for name in y_column_names]
+    y = targets[0] if len(targets) == 1 else np.column_stack(targets)
+    table = table.drop_columns(list(y_column_names))
+    if large:
+        kinds = {field.name: pa.float32() if _is_number(field.type) else field.type for field in table.schema}
+        table = table.cast(pa.schema(kinds), safe=False)
+    X = table.to_pandas(split_blocks=large, self_destruct=large)
     return Rows(X.iloc[:train_rows], y[:train_rows], X.iloc[train_rows:], y[train_rows:])
 
 
@@ -167,10 +228,12 @@ def _begun(request: TrainingRequest, key: str, snapshot: SnapshotRecord, run: tr
         len(snapshot.columns) - len(snapshot.y_column_names),
         snapshot.test_sampling,
     )
-    return Training(request, key, snapshot.id, run)
+    return Training(request, key, snapshot.id, run, is_large(snapshot))
 
 
-def _record(request: TrainingRequest, key: str, frozen: Frozen, artifact: Artifact) -> SnapshotRecord:
+def _record(
+    request: TrainingRequest, key: str, frozen: Frozen, statistics: list[dict[str, Any]], artifact: Artifact
+) -> SnapshotRecord:
     return history.record_snapshot(
         request.project_name,
         request.task,
@@ -182,11 +245,14 @@ def _record(request: TrainingRequest, key: str, frozen: Frozen, artifact: Artifa
         train_rows=frozen.train_rows,
         test_rows=frozen.test_rows,
         columns=frozen.columns,
+        preprocess=request.preprocess,
+        statistics=statistics,
         artifact=artifact,
         request_key=key,
     )
 
 
-def _labels(target: "pd.Series[Any]") -> "np.ndarray[Any, Any]":
+def _labels(target: "pa.ChunkedArray[Any]") -> "np.ndarray[Any, Any]":
     """Text labels as numpy's own text, which a fitted classifier keeps and gives back."""
-    return target.to_numpy(dtype=str) if target.dtype.kind not in "iufb" else target.to_numpy()
+    values: np.ndarray[Any, Any] = target.to_numpy()
+    return values.astype(str) if values.dtype == object else values

@@ -1,23 +1,28 @@
 """A relation name, `SOURCE:NAME`, to a table of rows. A name never carries a credential, an address or SQL."""
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from registry import settings
 from registry.errors import BadData, MissingExtra, UnknownRelation
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
     from sqlalchemy import Engine
 
 SKLEARN = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
-READ_ROWS = 100_000  # fetched from a database at a time
+READ_ROWS = 10_000  # fetched from a database at a time: as Python objects they take many times their size
+DUCKDB = "duckdb:///"  # read by its own package, which needs no driver of SQLAlchemy's
+CSV_BLOCK = 2**31 - 1  # bytes; a column's type is told from the first block
 
 
-def read(relation_name: str) -> "pd.DataFrame":
+def read(relation_name: str) -> "pa.Table":
     """The rows of a relation, in its own order: `sklearn:digits`, `files:flights.parquet`, `warehouse:public.orders`.
+
+    They are there once, as Arrow's typed columns; a column's type is that of all its values, wherever its gaps are.
 
     Raises:
         UnknownRelation: there is no such source, file, table or view; the message lists what there is.
@@ -43,18 +48,16 @@ def _sources() -> list[str]:
     return ["sklearn", "files", *settings.sources()]
 
 
-def _read_sklearn(name: str) -> "pd.DataFrame":
+def _read_sklearn(name: str) -> "pa.Table":
     if name not in SKLEARN:
         raise UnknownRelation(f"scikit-learn ships no set {name!r}; it has {_listed(SKLEARN)}")
+    import pyarrow as pa
     from sklearn import datasets
 
-    frame: pd.DataFrame = getattr(datasets, f"load_{name}")(as_frame=True).frame
-    return frame
+    return pa.Table.from_pandas(getattr(datasets, f"load_{name}")(as_frame=True).frame, preserve_index=False)
 
 
-def _read_file(name: str) -> "pd.DataFrame":
-    import pandas as pd
-
+def _read_file(name: str) -> "pa.Table":
     root = settings.data_root().resolve()
     try:
         path = (root / name).resolve()  # a link is followed before it is judged
@@ -67,29 +70,101 @@ def _read_file(name: str) -> "pd.DataFrame":
         raise UnknownRelation(
             f"there is no CSV or Parquet file {name!r} below {root}; there are {_listed(_files(root))}"
         )
-    try:
-        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (ValueError, OSError) as error:
-        raise BadData(f"files:{name} cannot be read: {' '.join(str(error).split())}") from error
+    with _readable(f"files:{name}"):
+        return _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
+
+
+def _read_csv(path: Path) -> "pa.Table":
+    from pyarrow import csv
+
+    return csv.read_csv(
+        path,
+        read_options=csv.ReadOptions(block_size=min(max(path.stat().st_size, 1), CSV_BLOCK)),
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(strings_can_be_null=True),
+    )
+
+
+def _read_parquet(path: Path) -> "pa.Table":
+    from pyarrow import parquet
+
+    table = parquet.ParquetFile(path).read()
+    index = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    return table.drop_columns([name for name in index if name in table.column_names])  # no column of the frame
 
 
 def _files(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.suffix in (".csv", ".parquet"))
 
 
-def _read_table(source: str, url: str, name: str) -> "pd.DataFrame":
-    import pandas as pd
+def _read_table(source: str, url: str, name: str) -> "pa.Table":
+    schema, _, bare = name.rpartition(".")
+    if url.startswith(DUCKDB):
+        return _read_duckdb(source, url.removeprefix(DUCKDB), schema or "main", bare)
     from sqlalchemy import select, table, text
 
-    schema, _, bare = name.rpartition(".")
     with _database(source, url, name) as engine:
-        there = _relations(engine, schema or None)
-        if bare not in there:
-            raise UnknownRelation(f"{source} has no table or view {name!r}; it has {_listed(there)}")
+        _refuse_unknown(source, name, bare, _relations(engine, schema or None))
         # One statement: the rows are those of one moment, whatever is written meanwhile.
         statement = select(text("*")).select_from(table(bare, schema=schema or None))
-        with engine.connect().execution_options(stream_results=True) as connection:
-            return pd.concat(pd.read_sql(statement, connection, chunksize=READ_ROWS), ignore_index=True)
+        streaming = {"stream_results": True, "max_row_buffer": READ_ROWS}
+        with engine.connect().execution_options(**streaming) as connection, _readable(f"{source}:{name}"):
+            result = connection.execute(statement)
+            return _joined(list(result.keys()), result.partitions(READ_ROWS))
+
+
+def _joined(names: list[str], chunks: "Iterable[Sequence[Sequence[Any]]]") -> "pa.Table":
+    """Rows of Python values to one table, chunk by chunk."""
+    import pyarrow as pa
+
+    tables = [pa.table([pa.nulls(0)] * len(names), names=names)]
+    for rows in chunks:
+        columns = zip(*rows, strict=True)
+        tables.append(pa.table([_column(*named) for named in zip(names, columns, strict=True)], names=names))
+    return pa.concat_tables(tables, promote_options="permissive")  # the chunks stay where they are
+
+
+def _column(name: str, values: "Sequence[Any]") -> "pa.Array[Any]":
+    import pyarrow as pa
+
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError) as error:
+        raise BadData(f"column {name!r} does not hold values of one type: cast it ({_one_line(error)})") from error
+
+
+def _read_duckdb(source: str, file: str, schema: str, name: str) -> "pa.Table":
+    import duckdb
+
+    if not Path(file).is_file():
+        raise BadData(f"the database file of source {source!r} does not exist")
+    known = "SELECT table_name FROM information_schema.tables WHERE table_schema = ? ORDER BY 1"
+    with _readable(f"{source}:{name}"), duckdb.connect(file, read_only=True) as connection:
+        there = [row[0] for row in connection.execute(known, [schema]).fetchall()]
+        _refuse_unknown(source, name, name, there)
+        quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
+        return connection.table(quoted).to_arrow_table()
+
+
+def _refuse_unknown(source: str, name: str, bare: str, there: list[str]) -> None:
+    if bare not in there:
+        raise UnknownRelation(f"{source} has no table or view {name!r}; it has {_listed(there)}")
+
+
+@contextmanager
+def _readable(relation_name: str) -> Iterator[None]:
+    """What a reader raises is one line."""
+    import duckdb
+    import pyarrow as pa
+
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, ValueError, OSError) as error:
+        raise BadData(f"{relation_name} cannot be read: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 @contextmanager

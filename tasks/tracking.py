@@ -23,8 +23,10 @@ from registry.artifacts import TRUSTED_TYPES, describe
 from registry.errors import CandidateFailed, TrackingUnavailable
 from registry.values import Artifact, ModelRecord, ProjectRecord, SnapshotRecord
 from tasks.requests import TrainingRequest
+from tasks.search import Found, trials_table
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
@@ -183,6 +185,23 @@ def save_model(parent: Run, run_id: str, model: ModelRecord, pipeline: Any, X: A
         store.finalize_logged_model(logged.model_id, "READY")
         artifact = describe(path / FILE, f"{logged.artifact_location}/{FILE}")
         return artifact, logged.model_id
+
+
+def log_details(
+    run_id: str, found: Found | None, preprocessing: dict[str, dict[str, Any]], figures: "dict[str, Figure]"
+) -> None:
+    """What people look at: how each column was prepared, what a search tried, the plots."""
+    import pandas as pd
+    from mlflow.entities import Param
+
+    with translated():
+        mlflow = client()
+        mlflow.log_dict(run_id, preprocessing, "preprocessing.json")
+        for name, figure in figures.items():
+            mlflow.log_figure(run_id, figure, f"plots/{name}.png")
+        if found:
+            mlflow.log_batch(run_id, params=[Param(name, str(value)) for name, value in found.params.items()])
+            mlflow.log_table(run_id, pd.DataFrame(trials_table(found.trials)), "search.json")
 
 
 def log_metrics(run_id: str, mlflow_model_id: str, snapshot: SnapshotRecord, metrics: dict[str, float]) -> None:

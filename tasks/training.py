@@ -1,15 +1,15 @@
 """One candidate: fit it, score it, save it, record it. A candidate that fails is recorded and fails alone."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from joblib import cpu_count
-from prefect import task
+from prefect import task, unmapped
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture, wait
+from prefect.futures import wait
 
 from registry import history, queries
 from registry.errors import CandidateFailed, FrontrunnerError, RegistryUnavailable
@@ -17,9 +17,23 @@ from registry.values import ModelRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Status
 from registry.vocabulary import Task as MlTask
 from tasks import snapshots, tracking
+from tasks.algorithms import THREADS, needs_encoded_labels, new_estimator
+from tasks.requests import TrainingRequest
+from tasks.search import Found, run_search
 from tasks.snapshots import Training
 
 log = logging.getLogger("frontrunner")
+
+
+class Trained(NamedTuple):
+    """A fitted and scored candidate; `found` is what its search tried, None without one."""
+
+    pipeline: Any
+    hyperparams: dict[str, Any]
+    preprocessing: dict[str, dict[str, Any]]
+    found: Found | None
+    score: float
+    metrics: dict[str, float]
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train {algorithm}")
@@ -28,14 +42,16 @@ def train_candidate(training: Training, algorithm: str, threads: int) -> int:
     return candidate(training, algorithm, threads).id
 
 
-def finished(training: Training, futures: Iterable[PrefectFuture[int]]) -> list[ModelRecord]:
-    """Waits for the candidates; all of them as they were recorded, the failed ones too."""
-    futures = list(futures)
+def train_candidates(training: Training, threads: int) -> list[ModelRecord]:
+    """Every candidate as it was recorded, the failed ones too; each is a task of the flow."""
+    algorithms = training.request.algorithms
     try:
-        wait(futures)  # all of them, before one that could not be recorded ends the run
-        for future in futures:
-            with suppress(CandidateFailed):
-                future.result()
+        for together in [[name] for name in algorithms] if training.one_by_one else [list(algorithms)]:
+            futures = train_candidate.map(unmapped(training), together, unmapped(threads))
+            wait(list(futures))  # for all of them, before one that could not be recorded ends the run
+            for future in futures:
+                with suppress(CandidateFailed):
+                    future.result()
     finally:
         snapshots.forget_rows()
     return queries.run_models(training.request.project_name, f"{training.key}:")
@@ -58,16 +74,14 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
     try:
         run_id = tracking.start_candidate(training.run, model, snapshot, request.project_name, training.key)
         rows = snapshots.rows(snapshot)
-        from tasks.scoring import score
-
         with _limited(threads):
-            pipeline, fit_time = fit(request.task, algorithm, model.hyperparams, rows, request.seed, threads)
-            key_metric, metrics = score(request.task, pipeline, rows.X_test, rows.y_test)
-        metrics = {**metrics, "fit_time": fit_time}
+            done = _trained(request, algorithm, rows, threads)
+            figures = _figures(request.task, done, rows)
         artifact, mlflow_model_id = tracking.save_model(
-            training.run, run_id, model, pipeline, rows.X_train, rows.y_train
+            training.run, run_id, model, done.pipeline, rows.X_train, rows.y_train
         )
-        tracking.log_metrics(run_id, mlflow_model_id, snapshot, metrics)
+        tracking.log_metrics(run_id, mlflow_model_id, snapshot, done.metrics)
+        tracking.log_details(run_id, done.found, done.preprocessing, figures)
         tracking.end_run(run_id, "FINISHED")
     except RegistryUnavailable:
         raise
@@ -78,45 +92,91 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
             tracking.end_run(run_id, "FAILED", reason)
         history.fail_model(model.id, reason, run_id)
         raise CandidateFailed(f"{algorithm}: {reason}") from error
-    log.info("%s: %s %.4f in %.2f s", algorithm, METRIC_LABEL[KEY_METRIC[request.task]], key_metric, fit_time)
+    label = METRIC_LABEL[KEY_METRIC[request.task]]
+    log.info("%s: %s %.4f in %.2f s", algorithm, label, done.score, done.metrics["fit_time"])
     return history.finish_model(
         model.id,
-        score=key_metric,
-        metrics=metrics,
+        hyperparams=done.hyperparams,
+        preprocessing=done.preprocessing,
+        score=done.score,
+        metrics=done.metrics,
         artifact=artifact,
         mlflow_run_id=run_id,
         mlflow_model_id=mlflow_model_id,
     )
 
 
-def fit(
-    task: MlTask, algorithm: str, hyperparams: dict[str, Any], rows: snapshots.Rows, seed: int, threads: int
-) -> tuple[Any, float]:
-    """A pipeline fitted on the training rows, and the seconds that the fit alone took."""
+def _trained(request: TrainingRequest, algorithm: str, rows: snapshots.Rows, threads: int) -> Trained:
+    """Searches where that was asked for, then fits on all training rows and scores on the test rows."""
+    from tasks.scoring import score
+
+    hyperparams, found = request.hyperparams[algorithm], None
+    if request.search and algorithm in request.search.params:
+        pipeline, prefix, _ = new_pipeline(request, algorithm, hyperparams, rows, threads)
+        found = run_search(
+            request.search,
+            request.task,
+            algorithm,
+            pipeline,
+            prefix,
+            rows.X_train,
+            rows.y_train,
+            request.seed,
+            lambda trial: _tell_trial(algorithm, trial, METRIC_LABEL[KEY_METRIC[request.task]]),
+        )
+        hyperparams = hyperparams | found.params
+    pipeline, _, preprocessing = new_pipeline(request, algorithm, hyperparams, rows, threads)
+    started = perf_counter()
+    pipeline.fit(rows.X_train, rows.y_train)
+    fit_time = perf_counter() - started
+    key_metric, metrics = score(request.task, pipeline, rows.X_test, rows.y_test)
+    return Trained(pipeline, hyperparams, preprocessing, found, key_metric, {**metrics, "fit_time": fit_time})
+
+
+def _tell_trial(algorithm: str, trial: dict[str, Any], label: str) -> None:
+    outcome = trial["state"] if trial["state"] != "complete" else f"{label} {trial['mean']:.4f}"
+    log.info("%s: trial %d: %s with %s", algorithm, trial["trial"] + 1, outcome, trial["params"])
+
+
+def new_pipeline(
+    request: TrainingRequest, algorithm: str, hyperparams: dict[str, Any], rows: snapshots.Rows, threads: int
+) -> tuple[Any, str, dict[str, dict[str, Any]]]:
+    """An unfitted pipeline, what stands before a hyperparameter's name in it, and what is done to each column."""
     from sklearn.ensemble import VotingClassifier
+    from sklearn.multioutput import MultiOutputRegressor
     from sklearn.pipeline import Pipeline
 
-    from tasks.algorithms import THREADS, needs_encoded_labels, new_estimator
-    from tasks.preprocessing import preprocessor
+    from tasks.preprocessing import preprocessor, resolved
 
     limit = {THREADS[algorithm]: threads} if algorithm in THREADS else {}
-    estimator = new_estimator(task, algorithm, limit | hyperparams, seed)
-    takes_gaps = estimator.__sklearn_tags__().input_tags.allow_nan
+    estimator = new_estimator(request.task, algorithm, limit | hyperparams, request.seed)
+    tags, prefix = estimator.__sklearn_tags__(), "model__"
     if needs_encoded_labels(estimator):
         # A vote of one: scikit-learn's own class encodes the labels and gives the original ones back.
         # n_jobs=1 keeps it in this thread, whose limit holds for no other.
         estimator = VotingClassifier([(algorithm, estimator)], voting="soft", n_jobs=1)
-    prepared = preprocessor(task, rows.X_train, takes_gaps=takes_gaps, seed=seed)
-    pipeline = Pipeline([("preprocessing", prepared), ("model", estimator)])
-    started = perf_counter()
-    pipeline.fit(rows.X_train, rows.y_train)
-    return pipeline, perf_counter() - started
+        prefix += f"{algorithm}__"
+    if rows.y_train.ndim > 1 and not tags.target_tags.multi_output:
+        estimator, prefix = MultiOutputRegressor(estimator, n_jobs=1), f"{prefix}estimator__"
+    takes_gaps = tags.input_tags.allow_nan
+    chosen = resolved(rows.X_train, request.preprocess, takes_gaps=takes_gaps)
+    prepared = preprocessor(request.task, rows.X_train, chosen, seed=request.seed)
+    return Pipeline([("preprocessing", prepared), ("model", estimator)]), prefix, chosen
 
 
-def threads_each(candidates: int) -> int:
+def _figures(task: MlTask, done: Trained, rows: snapshots.Rows) -> dict[str, Any]:
+    from tasks.plots import model_plots, search_plot
+
+    figures: dict[str, Any] = dict(model_plots(task, done.pipeline, rows.X_test, rows.y_test))
+    if done.found:
+        figures["search"] = search_plot(done.found.trials, METRIC_LABEL[KEY_METRIC[task]])
+    return figures
+
+
+def threads_each(training: Training) -> int:
     """Candidates that run at once times their threads make the machine's cores."""
-    cores = workers()
-    return max(1, cores // min(cores, candidates))
+    cores, at_once = workers(), 1 if training.one_by_one else len(training.request.algorithms)
+    return max(1, cores // min(cores, at_once))
 
 
 def workers() -> int:
@@ -147,5 +207,6 @@ def _limited(threads: int) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """One line; the type is said unless the error is ours and speaks for itself."""
     printable = "".join(character if character.isprintable() else " " for character in str(error))
+    printable = printable.partition("Stack trace:")[0]  # xgboost's
     said = " ".join(printable.split())[:500]
     return said if isinstance(error, FrontrunnerError) and said else f"{type(error).__name__}: {said}"

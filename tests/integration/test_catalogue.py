@@ -1,6 +1,7 @@
 """Every algorithm of the catalogue, fitted on numbers, gaps and text; saved and loaded by our list of types."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from registry.errors import ArtifactChanged, ArtifactMissing, BadHyperparameter
 from registry.vocabulary import Task
 from tasks.algorithms import ALGORITHMS, EXTRAS, NAMES, new_estimator
 from tasks.snapshots import Rows
-from tasks.training import fit
+from tasks.training import new_pipeline
+from tests.support.requests import request
 
 CATALOGUE = [(task, name) for task in Task for name in ALGORITHMS[task]]
 
@@ -31,18 +33,21 @@ def rows(task: Task) -> Rows:
     return Rows(X.iloc[train], y[train], X.iloc[test], y[test])
 
 
+def fitted(task: Task, name: str, hyperparams: dict[str, Any], given: Rows) -> Any:
+    return new_pipeline(request(task), name, hyperparams, given, threads=1)[0].fit(given.X_train, given.y_train)
+
+
 @pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=str)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")  # lightgbm behind the transformer
 def test_it_fits_and_comes_back_from_its_file_with_the_same_answers(task: Task, name: str, tmp_path: Path) -> None:
     given = rows(task)
-    pipeline, seconds = fit(task, name, {}, given, seed=0, threads=1)
+    pipeline = fitted(task, name, {}, given)
     path = tmp_path / "model.skops"
     skops.io.dump(pipeline, path)
     loaded = load_pipeline(describe(path, path.as_uri()))
     predicted = pipeline.predict(given.X_test)
     assert np.array_equal(np.ravel(loaded.predict(given.X_test)), np.ravel(predicted))
-    assert seconds > 0
     if task is Task.CLASSIFICATION:
         assert set(np.ravel(predicted)) <= {"setosa", "versicolor", "virginica"}
     if hasattr(pipeline, "predict_proba"):
@@ -53,7 +58,7 @@ def test_it_fits_and_comes_back_from_its_file_with_the_same_answers(task: Task, 
 @pytest.mark.parametrize("algorithm", ["ball_tree", "brute"])
 def test_knns_other_trees_and_metrics_come_back_too(algorithm: str, metric: str, tmp_path: Path) -> None:
     given, path = rows(Task.REGRESSION), tmp_path / "model.skops"
-    pipeline, _ = fit(Task.REGRESSION, "knn", {"algorithm": algorithm, "metric": metric}, given, seed=0, threads=1)
+    pipeline = fitted(Task.REGRESSION, "knn", {"algorithm": algorithm, "metric": metric}, given)
     skops.io.dump(pipeline, path)
     loaded = load_pipeline(describe(path, path.as_uri()))
     assert np.array_equal(loaded.predict(given.X_test), pipeline.predict(given.X_test))

@@ -21,7 +21,7 @@ from registry.errors import (
 from registry.session import transaction
 from registry.values import Artifact, DeployResult
 from registry.vocabulary import Strategy, Task, strategy_named
-from tests.support.story import NO_FILE, Story
+from tests.support.story import Story
 
 
 class TestAutomaticDeploy:
@@ -67,9 +67,7 @@ class TestAutomaticDeploy:
     def test_a_score_that_is_not_a_number_is_refused_by_the_table(self, story: Story, score: float) -> None:
         model = story.started()
         with pytest.raises(RegistryConflict):
-            history.finish_model(
-                model.id, score=score, metrics={}, artifact=NO_FILE, mlflow_run_id="run", mlflow_model_id="m"
-            )
+            story.finish(model.id, score)
         assert queries.model(model.id).status == "running"
 
     def test_the_decision_says_when_the_scores_come_from_different_rows(self, story: Story) -> None:
@@ -279,9 +277,7 @@ class TestEveryStrategy:
 class TestARetriedTraining:
     def test_a_trained_candidate_comes_back_as_it_is(self, story: Story) -> None:
         model = history.start_model(story.snapshot, "svm", {}, "run:svm")
-        history.finish_model(
-            model.id, score=0.7, metrics={}, artifact=NO_FILE, mlflow_run_id="run", mlflow_model_id="m"
-        )
+        story.finish(model.id, 0.7)
         again = history.start_model(story.snapshot, "svm", {}, "run:svm")
         assert (again.id, again.status, again.score) == (model.id, "trained", 0.7)
 
@@ -294,10 +290,7 @@ class TestARetriedTraining:
 
     def test_a_trained_candidate_never_changes_it_may_be_live(self, story: Story) -> None:
         model = queries.model(story.trained_and_promoted(0.7))
-        other = Artifact("file:///elsewhere/model.skops", "1" * 64, 2)
-        history.finish_model(
-            model.id, score=0.1, metrics={}, artifact=other, mlflow_run_id="late", mlflow_model_id="late"
-        )
+        story.finish(model.id, 0.1, Artifact("file:///elsewhere/model.skops", "1" * 64, 2))
         history.fail_model(model.id, "a second try of it was killed", "late")
         assert queries.model(model.id) == model
 

@@ -86,7 +86,11 @@ class TestOneTraining:
 
     def test_the_saved_pipeline_answers_with_the_original_labels(self, client: MlflowClient, workspace: Path) -> None:
         (workspace / "data").mkdir()
-        frame = sources.read("sklearn:iris").assign(kind=lambda it: np.array(["rose", "lily", "iris"])[it.target])
+        frame = (
+            sources.read("sklearn:iris")
+            .to_pandas()
+            .assign(kind=lambda it: np.array(["rose", "lily", "iris"])[it.target])
+        )
         frame.drop(columns="target").to_csv("data/flowers.csv", index=False)
         for algorithm in ("xgboost", "svm", "lightgbm"):
             result = train("flowers", "classification", "files:flowers.csv", "kind", algorithms=[algorithm])
@@ -127,14 +131,14 @@ class TestTheSnapshot:
         snapshot = queries.snapshot(result.snapshot_id)
         assert (snapshot.train_rows, snapshot.test_rows) == (120, 30)
         with verified(snapshot.artifact) as path:
-            pd.testing.assert_frame_equal(pd.read_parquet(path), sources.read("sklearn:iris"))
+            pd.testing.assert_frame_equal(pd.read_parquet(path), sources.read("sklearn:iris").to_pandas())
 
     def test_the_scores_are_those_of_a_bare_fit_on_the_same_rows(self, client: MlflowClient) -> None:
         from sklearn.metrics import f1_score
         from sklearn.model_selection import train_test_split
 
         result = train("iris", **IRIS, algorithms=["linear"], seed=3)
-        frame = sources.read("sklearn:iris")
+        frame = sources.read("sklearn:iris").to_pandas()
         X, y = frame.drop(columns="target"), frame["target"]
         split = train_test_split(X, y, test_size=0.25, random_state=3, stratify=y)
         bare = LogisticRegression(random_state=3).fit(split[0], split[2])
@@ -291,7 +295,7 @@ class TestTheMirror:
         result = train("iris", **IRIS, algorithms=["xgboost"])
         monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.tracking_uri())
         monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")  # its safety switch covers skops as well
-        X = sources.read("sklearn:iris").drop(columns="target")
+        X = sources.read("sklearn:iris").to_pandas().drop(columns="target")
         mirrored = mlflow.pyfunc.load_model("models:/frontrunner-1@live")
         ours = load_pipeline(queries.model(result.live_model_id).artifact)
         assert np.array_equal(mirrored.predict(X), ours.predict(X))

@@ -30,6 +30,8 @@ class Story:
             train_rows=112,
             test_rows=38,
             columns=[],
+            preprocess={},
+            statistics=[],
             artifact=NO_FILE,
             request_key=self.key(),
         )
@@ -40,10 +42,21 @@ class Story:
 
     def trained(self, score: float, algorithm: str = "linear") -> int:
         model = self.started(algorithm)
-        history.finish_model(
-            model.id, score=score, metrics={}, artifact=NO_FILE, mlflow_run_id="run", mlflow_model_id="m-1"
-        )
+        self.finish(model.id, score)
         return model.id
+
+    @staticmethod
+    def finish(model_id: int, score: float, artifact: Artifact = NO_FILE) -> ModelRecord:
+        return history.finish_model(
+            model_id,
+            hyperparams={},
+            preprocessing={},
+            score=score,
+            metrics={},
+            artifact=artifact,
+            mlflow_run_id="run",
+            mlflow_model_id="m-1",
+        )
 
     def failed(self, algorithm: str = "linear") -> int:
         return history.fail_model(self.started(algorithm).id, "it could not be fitted", None).id

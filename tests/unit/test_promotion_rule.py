@@ -29,7 +29,7 @@ def test_higher_is_better_a_tie_keeps_the_live_model_and_no_score_never_wins(sco
 
 def model(model_id: int, score: float | None, status: Status = Status.TRAINED, snapshot_id: int = 1) -> ModelRecord:
     now = datetime.now(UTC)
-    return ModelRecord(model_id, 1, snapshot_id, "svm", {}, status, score, {}, None, None, None, None, now)
+    return ModelRecord(model_id, 1, snapshot_id, "svm", {}, {}, status, score, {}, None, None, None, None, now)
 
 
 def test_the_best_of_a_run_is_the_one_that_best_score_would_choose() -> None:

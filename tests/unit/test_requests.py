@@ -27,8 +27,12 @@ def asked(**changes) -> TrainingRequest:
         "y_column_name": "target",
         "algorithms": None,
         "hyperparams": None,
+        "search": None,
+        "search_params": None,
+        "search_args": None,
         "test_size": 0.25,
         "test_sampling": None,
+        "preprocess": None,
         "seed": 0,
     }
     return checked_request(**(arguments | changes))
@@ -77,7 +81,21 @@ REFUSED = {
         "cannot be written as JSON",
     ),
     "a seed that is none": ({"seed": -1}, InvalidInput, "seed is a whole number"),
-    "two targets": ({"y_column_name": ["a", "b"]}, InvalidInput, "one y_column_name"),
+    "two targets to classify": ({"y_column_name": ["a", "b"]}, InvalidInput, "are for regression"),
+    "a target twice": ({"task": "regression", "y_column_name": ["a", "a"]}, InvalidInput, "names a column twice"),
+    "a target that is no name": ({"y_column_name": [3]}, InvalidInput, "is the name of a column"),
+    "a value of a wrong type": (
+        {"algorithms": ["svm"], "hyperparams": {"svm": {"C": "big"}}},
+        BadHyperparameter,
+        "hyperparams of 'svm' do not fit: The 'C' parameter",
+    ),
+    "a value of a wrong type for xgboost": (
+        {"hyperparams": {"xgboost": {"max_depth": "deep"}}},
+        BadHyperparameter,
+        "hyperparams of 'xgboost' do not fit: .*max_depth",
+    ),
+    "a search that there is not": ({"search": "bayes"}, UnknownValue, "unknown search 'bayes'"),
+    "an unknown preprocess option": ({"preprocess": {"x": {"scale": "big"}}}, InvalidInput, "big"),
 }
 
 
@@ -112,6 +130,12 @@ class TestTrainingAgain:
         Story()
         with pytest.raises(InvalidInput, match="snapshot 1 of sklearn:iris has"):
             asked(**(self.again | changes))
+
+    def test_another_preprocess_is_honoured_and_the_snapshots_own_holds_without_one(self) -> None:
+        Story()
+        chosen = {"x": {"scale": "standard"}}
+        assert asked(**self.again).preprocess == {}
+        assert asked(**(self.again | {"preprocess": chosen})).preprocess == chosen
 
     def test_what_agrees_may_be_said(self) -> None:
         Story()

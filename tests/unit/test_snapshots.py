@@ -1,19 +1,22 @@
 """Rows: checked, split, frozen."""
 
-from datetime import timedelta
+import logging
+import re
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.model_selection import train_test_split
 
 from registry.errors import BadData, UnknownColumn
 from registry.vocabulary import Sampling, Task
 from tasks.checks import checked_rows
-from tasks.requests import TrainingRequest
 from tasks.snapshots import freeze, split
+from tests.support.requests import request
 
 REGRESSION, CLASSIFICATION = Task.REGRESSION, Task.CLASSIFICATION
 
@@ -64,6 +67,12 @@ def frame(**columns) -> pd.DataFrame:
     return pd.DataFrame({name: values for name, values in given.items() if values is not None})
 
 
+def table(rows: pd.DataFrame) -> pa.Table:
+    if len(set(rows.columns)) < len(rows.columns):
+        return pa.table([pa.array(rows.iloc[:, at]) for at in range(len(rows.columns))], names=list(rows.columns))
+    return pa.Table.from_pandas(rows, preserve_index=False)
+
+
 REFUSED = {
     "an unknown column": (
         pd.DataFrame({"x": [1] * 6, "z": [1] * 6}),
@@ -79,18 +88,17 @@ REFUSED = {
     "beyond float32": (frame(x=[1, 2, 3, 4, 5, 1e39]), CLASSIFICATION, "column 'x' .* infinite or beyond"),
     "text as a regression target": (frame(y=list("123456")), REGRESSION, "'y' of files:t.csv is text"),
     "a fractional classification target": (frame(y=[0.5, 1, 0, 1, 0, 1]), CLASSIFICATION, "fractional numbers"),
-    "labels of mixed types": (frame(y=["a", 1, "a", 1, "a", 1]), CLASSIFICATION, "column 'y' .* holds"),
     "the same column twice": (
         pd.DataFrame([[1, 2, 0]] * 6, columns=["x", "x", "y"]),
         CLASSIFICATION,
         "two columns named 'x'",
     ),
-    "lists": (frame(x=[[1]] * 6), CLASSIFICATION, "column 'x' .* holds list values"),
-    "dicts": (frame(x=[{}] * 6), CLASSIFICATION, "column 'x' .* holds dict values"),
-    "bytes": (frame(x=[b"a"] * 6), CLASSIFICATION, "column 'x' .* holds bytes values"),
-    "time spans": (frame(x=[timedelta(1)] * 6), CLASSIFICATION, "column 'x' .* holds timedelta"),
-    "dates": (frame(x=pd.date_range("2026-01-01", periods=6)), CLASSIFICATION, "column 'x' .* holds datetime64"),
-    "complex numbers": (frame(x=[1j] * 6), CLASSIFICATION, "column 'x' .* complex"),
+    "lists": (frame(x=[[1]] * 6), CLASSIFICATION, "column 'x' .* holds list<"),
+    "dicts": (frame(x=[{}] * 6), CLASSIFICATION, "column 'x' .* holds struct"),
+    "bytes": (frame(x=[b"a"] * 6), CLASSIFICATION, "column 'x' .* holds binary values"),
+    "time spans": (frame(x=[timedelta(1)] * 6), CLASSIFICATION, "column 'x' .* holds duration"),
+    "times of day": (frame(x=[time(1)] * 6), CLASSIFICATION, "column 'x' .* holds time64"),
+    "a date as target": (frame(y=pd.date_range("2026-01-01", periods=6)), REGRESSION, "'y' of files:t.csv is a date"),
 }
 
 
@@ -98,13 +106,13 @@ REFUSED = {
 def test_what_cannot_be_trained_on_is_refused_in_one_line(what: str) -> None:
     rows, task, reason = REFUSED[what]
     with pytest.raises(BadData, match=reason) as caught:
-        checked_rows(rows, "files:t.csv", ("y",), task)
+        checked_rows(table(rows), "files:t.csv", ("y",), task)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_column_has_an_error_of_its_own() -> None:
     with pytest.raises(UnknownColumn):
-        checked_rows(frame(), "files:t.csv", ("z",), CLASSIFICATION)
+        checked_rows(table(frame()), "files:t.csv", ("z",), CLASSIFICATION)
 
 
 def test_columns_become_plain_numbers_or_text() -> None:
@@ -117,29 +125,57 @@ def test_columns_become_plain_numbers_or_text() -> None:
         self=range(6),
         name=["u", None, "w"] * 2,
         nothing=[None] * 6,
+        day=[date(2026, 1, day) for day in range(1, 7)],
+        price=[Decimal("1.50"), None] * 3,
     )
-    checked = checked_rows(rows, "files:t.csv", ("y",), CLASSIFICATION)
-    kinds = {name: str(kind) for name, kind in checked.dtypes.items()}
-    assert kinds == {
-        "x": "float64",
+    moments = pa.array([datetime(2026, 1, 1, tzinfo=UTC)] * 6)
+    checked = checked_rows(table(rows).append_column("moment", moments), "files:t.csv", ("y",), CLASSIFICATION)
+    assert {field.name: str(field.type) for field in checked.schema} == {
+        "x": "double",
         "y": "int64",
         "flag": "int8",
-        "maybe": "float64",
-        "whole": "float64",
-        "kind": "str",
-        "level": "float64",
+        "maybe": "int8",
+        "whole": "int64",
+        "kind": "large_string",
+        "level": "int64",
         "self": "int64",
-        "name": "str",
-        "nothing": "float64",
+        "name": "large_string",
+        "nothing": "double",
+        "day": "timestamp[us]",
+        "price": "double",
+        "moment": "timestamp[us, tz=UTC]",
     }
 
 
-def request(sampling: Sampling = Sampling.LAST, task: Task = CLASSIFICATION) -> TrainingRequest:
-    return TrainingRequest("p", task, "files:t.csv", ("y",), ("linear",), {}, 0.34, sampling, 0, None)
+def test_booleans_stay_labels_when_they_are_classified() -> None:
+    rows = table(frame(y=[True, False] * 3))
+    assert checked_rows(rows, "files:t.csv", ("y",), CLASSIFICATION)["y"].to_pylist() == [True, False] * 3
+
+
+LIKELY_MISTAKES = {
+    "decimals": (frame(x=[Decimal("1.5")] * 5 + [Decimal(2)]), "column 'x' .* holds decimals"),
+    "large whole numbers": (frame(x=[2**53 + 1, 2, 3, 4, 5, 6]), "above 2\\^53"),
+    "an empty column": (frame(z=[None] * 6), "column 'z' .* has no value and is dropped"),
+    "a constant": (frame(z=[7] * 6, w=["a"] * 6), "column 'z' .* has one value.* \\(so do 1 others\\)"),
+    "the target again": (frame(z=[0, 1, 0, 1, 0, 1]), "column 'z' .* equals the target"),
+}
+
+
+@pytest.mark.parametrize("what", LIKELY_MISTAKES)
+def test_what_is_likely_a_mistake_is_warned_of(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    rows, said = LIKELY_MISTAKES[what]
+    with caplog.at_level(logging.WARNING, "frontrunner"):
+        checked_rows(table(rows), "files:t.csv", ("y",), CLASSIFICATION)
+    assert re.search(said, caplog.text)
+
+
+def test_nothing_is_warned_of_otherwise(caplog: pytest.LogCaptureFixture) -> None:
+    checked_rows(table(frame()), "files:t.csv", ("y",), CLASSIFICATION)
+    assert caplog.text == ""
 
 
 def test_a_frozen_file_has_the_training_rows_first(tmp_path: Path) -> None:
-    frozen = freeze(frame(), request(), tmp_path)
+    frozen = freeze(table(frame()), request(CLASSIFICATION, test_sampling=Sampling.LAST), tmp_path)
     assert (frozen.train_rows, frozen.test_rows) == (4, 2)
     assert list(pd.read_parquet(frozen.path)["x"]) == [1, 2, 3, 4, 5, 6]
     assert [column["name"] for column in frozen.columns] == ["x", "y"]
@@ -150,15 +186,34 @@ def test_a_frozen_file_has_the_training_rows_first(tmp_path: Path) -> None:
     [
         (frame(y=["a"] * 6), CLASSIFICATION, "single class, 'a'"),
         (frame(y=[1.0, 2, 3, 4, 9, 9]), REGRESSION, "every test row .* has the target 9.0"),
-        (frame(x=[None] * 4 + [1, 2]), CLASSIFICATION, "no column of .* beside 'y' has a value in the training rows"),
+        (frame(x=[None] * 4 + [1, 2]), CLASSIFICATION, "beside the target has a value in the training rows"),
     ],
 )
 def test_both_sides_must_be_able_to_tell_something(tmp_path: Path, rows, task: Task, reason: str) -> None:
     with pytest.raises(BadData, match=reason):
-        freeze(rows, request(task=task), tmp_path)
+        freeze(table(rows), request(task, test_sampling=Sampling.LAST), tmp_path)
 
 
-@pytest.mark.parametrize("value", [Decimal("1.5"), object()])
-def test_other_objects_are_named(value: object) -> None:
-    with pytest.raises(BadData, match=f"holds {type(value).__name__} values"):
-        checked_rows(frame(x=[value] * 6), "files:t.csv", ("y",), CLASSIFICATION)
+def test_several_targets_are_frozen_and_split_together(tmp_path: Path) -> None:
+    rows = frame(z=[2.0, 3, 5, 7, 11, 13], y=[1.0, 2, 3, 4, 5, 6])
+    frozen = freeze(table(rows), request(REGRESSION, y_column_names=("y", "z"), test_sampling=Sampling.LAST), tmp_path)
+    assert (frozen.train_rows, frozen.test_rows) == (4, 2)
+    same = rows.assign(z=[1.0, 2, 3, 4, 9, 9])
+    with pytest.raises(BadData, match="every test row of files:t.csv, 'z', has the target 9.0"):
+        freeze(table(same), request(REGRESSION, y_column_names=("y", "z"), test_sampling=Sampling.LAST), tmp_path)
+
+
+PREPROCESS_REFUSED = {
+    "an unknown column": ({"w": {"scale": "standard"}}, frame(), "files:t.csv has no column 'w'"),
+    "the target": ({"y": {"scale": "standard"}}, frame(), "has no column 'y'; it has 'x'"),
+    "gaps that are an error": ({"x": {"impute": "error"}}, frame(x=[1, None, 3, 4, 5, 6]), "x"),
+    "an id": ({}, frame(x=[f"id {n}" for n in range(30)], y=[0, 1] * 15), "x"),
+}
+
+
+@pytest.mark.parametrize("what", PREPROCESS_REFUSED)
+def test_what_cannot_be_preprocessed_is_refused_before_anything_is_written(what: str, tmp_path: Path) -> None:
+    preprocess, rows, said = PREPROCESS_REFUSED[what]
+    with pytest.raises(BadData, match=said):
+        freeze(table(rows), request(CLASSIFICATION, preprocess=preprocess), tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,12 +1,15 @@
 """A relation name to rows: files below DATA_ROOT, scikit-learn's sets, tables and views of databases."""
 
+import os
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 from sqlalchemy import create_engine, text
 
 from registry.errors import BadData, UnknownRelation
+from tasks import sources
 from tasks.sources import SKLEARN, read
 
 ROWS = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", None]})
@@ -27,10 +30,10 @@ def data(workspace: Path) -> Path:
 
 
 def test_files_below_the_data_root(data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert list(read("files:rows.csv")["a"]) == [1, 2, 3]
-    assert list(read("files:deep/rows.parquet")["a"]) == [1, 2, 3]
+    assert read("files:rows.csv")["a"].to_pylist() == [1, 2, 3]
+    assert read("files:deep/rows.parquet")["a"].to_pylist() == [1, 2, 3]
     monkeypatch.setenv("DATA_ROOT", str(data / "deep"))
-    assert list(read("files:rows.parquet")["a"]) == [1, 2, 3]
+    assert read("files:rows.parquet")["a"].to_pylist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["../secret.csv", "/etc/passwd", "link.csv", "deep/../../secret.csv"])
@@ -97,13 +100,76 @@ def warehouse(request: pytest.FixtureRequest, workspace: Path, monkeypatch: pyte
 
 
 def test_tables_and_views_of_a_database(warehouse: str) -> None:
-    assert read("warehouse:orders")["a"].tolist() == [1, 2, 3]
-    assert read("warehouse:recent")["a"].tolist() == [2, 3]
-    assert read('warehouse:odd "name; --')["a"].tolist() == [1, 2, 3]
+    assert read("warehouse:orders")["a"].to_pylist() == [1, 2, 3]
+    assert read("warehouse:recent")["a"].to_pylist() == [2, 3]
+    assert read('warehouse:odd "name; --')["a"].to_pylist() == [1, 2, 3]
     schema = "main" if warehouse == "sqlite" else "public"
-    assert read(f"warehouse:{schema}.orders")["b"].tolist()[:2] == ["x", "y"]
+    assert read(f"warehouse:{schema}.orders")["b"].to_pylist()[:2] == ["x", "y"]
     if warehouse == "postgresql":
         assert len(read("warehouse:public.kept")) == 3
+
+
+def test_a_columns_type_is_that_of_all_its_values(warehouse: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "READ_ROWS", 2)
+    engine = create_engine(os.environ["SOURCE_WAREHOUSE_URL"])
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE late (a INTEGER, b TEXT, c FLOAT, d BOOLEAN)"))
+        connection.execute(text("INSERT INTO late VALUES (NULL, NULL, NULL, NULL), (NULL, NULL, NULL, NULL)"))
+        connection.execute(
+            text("INSERT INTO late VALUES (7, 'x', 1.5, NULL), (NULL, NULL, 2, NULL), (8, 'y', 3, NULL)")
+        )
+    engine.dispose()
+    table = read("warehouse:late")
+    assert [str(field.type) for field in table.schema] == ["int64", "string", "double", "null"]
+    assert table["a"].to_pylist() == [None, None, 7, None, 8]
+
+
+def test_an_empty_table_has_its_columns(warehouse: str) -> None:
+    engine = create_engine(os.environ["SOURCE_WAREHOUSE_URL"])
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE vacant (a INTEGER, b TEXT)"))
+    engine.dispose()
+    assert (read("warehouse:vacant").num_rows, read("warehouse:vacant").column_names) == (0, ["a", "b"])
+
+
+def test_values_of_two_types_in_a_column_name_it(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_WAREHOUSE_URL", f"sqlite:///{workspace / 'w.db'}")
+    engine = create_engine(f"sqlite:///{workspace / 'w.db'}")
+    with engine.begin() as connection:  # a column without a type keeps each value as it is
+        connection.execute(text("CREATE TABLE odd (a)"))
+        connection.execute(text("INSERT INTO odd VALUES (1), ('one')"))
+    engine.dispose()
+    with pytest.raises(BadData, match="column 'a' does not hold values of one type"):
+        read("warehouse:odd")
+
+
+def test_tables_and_views_of_a_duckdb_file(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_LAKE_URL", f"duckdb:///{workspace / 'lake.db'}")
+    with duckdb.connect(str(workspace / "lake.db")) as connection:
+        connection.register("rows", ROWS)
+        connection.execute('CREATE TABLE "odd ""name; --" AS SELECT * FROM rows')
+        connection.execute("CREATE SCHEMA deep")
+        connection.execute('CREATE VIEW deep.recent AS SELECT * FROM main."odd ""name; --" WHERE a > 1')
+    assert read('lake:odd "name; --')["a"].to_pylist() == [1, 2, 3]
+    assert read("lake:deep.recent")["b"].to_pylist() == ["y", None]
+    with pytest.raises(UnknownRelation, match="lake has no table or view 'orders'; it has odd"):
+        read("lake:orders")
+
+
+def test_a_csv_file_has_the_types_of_its_values(data: Path) -> None:
+    lines = [
+        "n,when,flag,word,gap",
+        *[f'1,2026-01-0{day},true,"a\nb",' for day in range(1, 9)],
+        "x1,2026-02-01,,NA,3",
+    ]
+    (data / "typed.csv").write_text("\n".join(lines))
+    kinds = {field.name: str(field.type) for field in read("files:typed.csv").schema}
+    assert kinds == {"n": "string", "when": "date32[day]", "flag": "bool", "word": "string", "gap": "int64"}
+
+
+def test_a_frames_index_is_no_column(data: Path) -> None:
+    ROWS.set_index("a").to_parquet(data / "indexed.parquet")
+    assert read("files:indexed.parquet").column_names == ["b"]
 
 
 @pytest.mark.parametrize("name", ["missing", "orders; DROP TABLE orders", "(SELECT 1)", "nowhere.orders"])

@@ -12,9 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from registry.vocabulary import Task
 from tasks import training
-from tasks.snapshots import Rows
-from tasks.training import _limited, cores_shared, fit, threads_each
+from tasks.snapshots import Rows, Training
+from tasks.tracking import Run
+from tasks.training import _limited, cores_shared, new_pipeline, threads_each
 from tests.support.limits import threads
+from tests.support.requests import request
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +30,9 @@ def libraries_with_three_threads():
 @pytest.mark.parametrize(("cores", "candidates", "each"), [(2, 4, 1), (2, 1, 2), (8, 3, 2), (1, 5, 1), (8, 8, 1)])
 def test_candidates_times_threads_make_the_cores(monkeypatch: pytest.MonkeyPatch, cores, candidates, each) -> None:
     monkeypatch.setattr(training, "cpu_count", lambda: cores)
-    assert threads_each(candidates) == each
+    many = request(Task.REGRESSION, algorithms=tuple("abcdefgh"[:candidates]))
+    assert threads_each(Training(many, "key", 1, Run("", "", ""), one_by_one=False)) == each
+    assert threads_each(Training(many, "key", 1, Run("", "", ""), one_by_one=True)) == cores
 
 
 def test_a_fit_has_its_share_and_gives_it_back() -> None:
@@ -41,9 +45,9 @@ def test_a_fit_has_its_share_and_gives_it_back() -> None:
 @pytest.mark.parametrize(("name", "limit"), [("lightgbm", "n_jobs"), ("catboost", "thread_count")])
 def test_what_ignores_the_limits_is_told_its_share(name: str, limit: str) -> None:
     rows = Rows(pd.DataFrame({"x": range(40)}), np.arange(40.0), pd.DataFrame({"x": range(4)}), np.arange(4.0))
-    fitted = fit(Task.REGRESSION, name, {}, rows, seed=0, threads=2)[0][-1]
-    assert fitted.get_params()[limit] == 2
-    assert fit(Task.REGRESSION, name, {limit: 1}, rows, seed=0, threads=2)[0][-1].get_params()[limit] == 1
+    asked = request(Task.REGRESSION)
+    assert new_pipeline(asked, name, {}, rows, threads=2)[0]["model"].get_params()[limit] == 2
+    assert new_pipeline(asked, name, {limit: 1}, rows, threads=2)[0]["model"].get_params()[limit] == 1
 
 
 def test_a_candidate_that_is_done_does_not_unleash_the_others() -> None:

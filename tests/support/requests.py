@@ -1,0 +1,24 @@
+"""A checked request as the steps of a training get it."""
+
+from typing import Any
+
+from registry.vocabulary import DEFAULT_SAMPLING, Task
+from tasks.requests import TrainingRequest
+
+
+def request(task: Task, **changes: Any) -> TrainingRequest:
+    asked = {
+        "project_name": "p",
+        "task": task,
+        "relation_name": "files:t.csv",
+        "y_column_names": ("y",),
+        "algorithms": ("linear",),
+        "hyperparams": {},
+        "search": None,
+        "preprocess": {},
+        "test_size": 0.34,
+        "test_sampling": DEFAULT_SAMPLING[task],
+        "seed": 0,
+        "snapshot": None,
+    }
+    return TrainingRequest(**(asked | changes))

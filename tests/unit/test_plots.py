@@ -1,0 +1,392 @@
+"""Figures of a candidate and of a search, beside scikit-learn's own numbers on the same predictions."""
+
+import io
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from sklearn import metrics
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_linnerud
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import ExtraTreesRegressor, RandomForestClassifier, VotingClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils.validation import check_is_fitted
+
+from registry.vocabulary import Task
+from tasks import plots
+from tasks.algorithms import ALGORITHMS, needs_encoded_labels, new_estimator
+from tasks.plots import FEATURES, POINTS, model_plots, search_plot
+
+REGRESSION, CLASSIFICATION = Task.REGRESSION, Task.CLASSIFICATION
+CURVES = {"roc_curve", "precision_recall_curve"}
+
+
+def data(load: Any) -> tuple[pd.DataFrame, np.ndarray]:
+    bunch = load(as_frame=True)
+    return bunch.data, bunch.target.to_numpy()
+
+
+def fitted(estimator: Any, X: pd.DataFrame, y: np.ndarray) -> Pipeline:
+    scaled = ColumnTransformer([("numeric", StandardScaler(), list(X))], verbose_feature_names_out=False)
+    return Pipeline([("preprocessing", scaled), ("model", estimator)]).fit(X, y)
+
+
+def halves(task: Task, estimator: Any, X: pd.DataFrame, y: np.ndarray) -> tuple[Pipeline, dict[str, Figure]]:
+    """Fitted on every other row; the figures are of the others."""
+    pipeline = fitted(estimator, X[::2], y[::2])
+    return pipeline, model_plots(task, pipeline, X[1::2], y[1::2])
+
+
+def png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file)
+    return file.getvalue()
+
+
+def labels(ticks: Any) -> list[str]:
+    return [tick.get_text() for tick in ticks]
+
+
+def numbers(figure: Figure) -> np.ndarray:
+    """What a confusion matrix has written into its cells."""
+    axes = figure.axes[0]
+    side = len(axes.get_xticks())
+    return np.array([int(text.get_text()) for text in axes.texts]).reshape(side, side)
+
+
+def explanations(figure: Figure) -> list[str]:
+    return labels(figure.legends[0].get_texts())
+
+
+def bars(figure: Figure) -> dict[str, float]:
+    """From the top."""
+    axes = figure.axes[0]
+    assert axes.yaxis_inverted()
+    return dict(zip(labels(axes.get_yticklabels()), [bar.get_width() for bar in axes.patches], strict=True))
+
+
+def test_two_classes_have_all_figures_with_scikit_learns_numbers() -> None:
+    X, y = data(load_breast_cancer)
+    pipeline, figures = halves(CLASSIFICATION, LogisticRegression(), X, np.array(["good", "ill"])[1 - y])
+    actual, probability = 1 - y[1::2], pipeline.predict_proba(X[1::2])[:, 1]
+    assert figures.keys() == {"confusion_matrix", "feature_importance"} | CURVES
+    matrix = figures["confusion_matrix"].axes[0]
+    assert labels(matrix.get_xticklabels()) == labels(matrix.get_yticklabels()) == ["good", "ill"]
+    expected = metrics.confusion_matrix(actual, probability > 0.5)
+    assert (numbers(figures["confusion_matrix"]) == expected).all()
+    assert np.allclose(matrix.images[0].get_array(), expected / expected.sum(axis=1, keepdims=True))
+    curve = figures["roc_curve"].axes[0].lines[0].get_xydata()
+    assert np.array_equal(curve, np.column_stack(metrics.roc_curve(actual, probability)[:2]))
+    assert explanations(figures["roc_curve"]) == [f"{metrics.roc_auc_score(actual, probability):.3f}  ill"]
+    average = metrics.average_precision_score(actual, probability)
+    assert explanations(figures["precision_recall_curve"]) == [f"{average:.3f}  ill"]
+
+
+def test_ten_classes_have_a_curve_each() -> None:
+    X, y = data(load_digits)
+    pipeline, figures = halves(CLASSIFICATION, RandomForestClassifier(20, random_state=0), X, y)
+    scores = pipeline.predict_proba(X[1::2])
+    assert figures.keys() == {"confusion_matrix", "feature_importance"} | CURVES
+    assert (numbers(figures["confusion_matrix"]) == metrics.confusion_matrix(y[1::2], pipeline.predict(X[1::2]))).all()
+    areas = [metrics.roc_auc_score(y[1::2] == digit, scores[:, digit]) for digit in range(10)]
+    assert explanations(figures["roc_curve"]) == [f"{area:.3f}  {digit}" for digit, area in enumerate(areas)]
+    assert len(explanations(figures["precision_recall_curve"])) == 10
+
+
+def test_eleven_classes_have_no_curves() -> None:
+    X, y = pd.DataFrame({"x": np.arange(44.0)}), np.arange(44) // 4
+    assert halves(CLASSIFICATION, GaussianNB(), X, y)[1].keys() == {"confusion_matrix"}
+
+
+def test_more_classes_than_can_be_read_are_colours_alone() -> None:
+    X, y = pd.DataFrame({"x": np.arange(124.0)}), np.arange(124) // 4
+    few = halves(CLASSIFICATION, GaussianNB(), X[:120], y[:120])[1]["confusion_matrix"]
+    assert numbers(few).sum() == 60
+    many = halves(CLASSIFICATION, GaussianNB(), X, y)[1]["confusion_matrix"].axes[0]
+    assert many.images[0].get_array().shape == (31, 31)
+    assert not many.texts
+    assert not labels(many.get_xticklabels())
+
+
+def test_features_are_named_and_the_largest_are_on_top() -> None:
+    X, y = data(load_digits)
+    pipeline, figures = halves(CLASSIFICATION, RandomForestClassifier(20, random_state=0), X, y)
+    expected = pd.Series(pipeline["model"].feature_importances_, X.columns).nlargest(FEATURES)
+    assert bars(figures["feature_importance"]) == pytest.approx(expected.to_dict())
+    assert list(bars(figures["feature_importance"])) == list(expected.index)
+    assert "20 largest of 64" in figures["feature_importance"].axes[0].get_title()
+
+
+def test_without_probabilities_the_decision_function_ranks() -> None:
+    X, y = data(load_breast_cancer)
+    pipeline, figures = halves(CLASSIFICATION, LinearSVC(), X, y)
+    area = metrics.roc_auc_score(y[1::2], pipeline.decision_function(X[1::2]))
+    assert explanations(figures["roc_curve"]) == [f"{area:.3f}  1"]
+
+
+def test_without_any_scores_there_are_no_curves() -> None:
+    X, y = data(load_breast_cancer)
+    hard = VotingClassifier([("one", LogisticRegression())], voting="hard")
+    assert halves(CLASSIFICATION, hard, X, y)[1].keys() == {"confusion_matrix", "feature_importance"}
+
+
+def test_scores_of_pairs_of_classes_are_not_drawn_as_those_of_classes() -> None:
+    X, y = data(load_iris)  # three classes have three pairs
+    assert halves(CLASSIFICATION, SVC(decision_function_shape="ovo"), X, y)[1].keys() == {"confusion_matrix"}
+    assert halves(CLASSIFICATION, SVC(), X, y)[1].keys() == {"confusion_matrix"} | CURVES
+
+
+def test_scores_that_are_not_finite_are_not_drawn() -> None:
+    class Overflowing(DummyClassifier):
+        def predict_proba(self, X):
+            return np.full((len(X), 2), np.nan)
+
+    X, y = data(load_breast_cancer)
+    assert halves(CLASSIFICATION, Overflowing(), X, y)[1].keys() == {"confusion_matrix"}
+
+
+def test_xgboost_in_its_vote_of_one_shows_its_own_importances() -> None:
+    X, y = data(load_breast_cancer)
+    booster = new_estimator(CLASSIFICATION, "xgboost", {"n_estimators": 5}, seed=0)
+    vote = VotingClassifier([("xgboost", booster)], voting="soft")
+    pipeline, figures = halves(CLASSIFICATION, vote, X, np.array(["ill", "good"])[y])
+    assert figures.keys() == {"confusion_matrix", "feature_importance"} | CURVES
+    expected = pd.Series(pipeline["model"].estimators_[0].feature_importances_, X.columns)
+    shown = bars(figures["feature_importance"])
+    assert shown == pytest.approx(expected[list(shown)].to_dict())
+    assert min(shown.values()) >= expected.drop(list(shown)).max()
+
+
+def test_a_linear_xgboost_of_several_classes_is_averaged_over_them() -> None:
+    X, y = data(load_iris)
+    booster = new_estimator(CLASSIFICATION, "xgboost", {"n_estimators": 5, "booster": "gblinear"}, seed=0)
+    pipeline, figures = halves(CLASSIFICATION, VotingClassifier([("xgboost", booster)], voting="soft"), X, y)
+    expected = abs(pipeline["model"].estimators_[0].feature_importances_).mean(axis=1)
+    assert bars(figures["feature_importance"]) == pytest.approx(dict(zip(X.columns, expected, strict=True)))
+
+
+def test_coefficients_may_be_sparse() -> None:
+    X, y = data(load_breast_cancer)
+    estimator = SGDClassifier(random_state=0)
+    dense = bars(halves(CLASSIFICATION, estimator, X, y)[1]["feature_importance"])
+    pipeline = fitted(estimator, X[::2], y[::2])
+    pipeline["model"].sparsify()
+    assert bars(model_plots(CLASSIFICATION, pipeline, X, y)["feature_importance"]) == dense
+
+
+def test_test_rows_of_one_class_have_no_curves() -> None:
+    X, y = data(load_breast_cancer)
+    figures = model_plots(CLASSIFICATION, fitted(LogisticRegression(), X, y), X[y == 1], y[y == 1])
+    assert figures.keys() == {"confusion_matrix", "feature_importance"}
+    shown = numbers(figures["confusion_matrix"])
+    assert shown[0].sum() == 0
+    assert shown[1].sum() == 357
+
+
+def test_a_class_that_is_among_the_test_rows_alone_has_a_row_and_no_curve() -> None:
+    X, y = data(load_digits)
+    known = y < 5
+    pipeline = fitted(LogisticRegression(), X[known], y[known])
+    figures = model_plots(CLASSIFICATION, pipeline, X[y < 6], y[y < 6])
+    shown = numbers(figures["confusion_matrix"])
+    assert shown[5].sum() == (y == 5).sum()
+    assert shown[:, 5].sum() == 0
+    assert [text.split()[-1] for text in explanations(figures["roc_curve"])] == list("01234")
+
+
+def test_residuals_of_regression() -> None:
+    X, y = data(load_diabetes)
+    pipeline, figures = halves(REGRESSION, Ridge(), X, y)
+    predicted = pipeline.predict(X[1::2])
+    assert figures.keys() == {"residuals", "feature_importance"}
+    points, zero = figures["residuals"].axes[0].lines
+    assert np.allclose(points.get_xydata(), np.column_stack([predicted, y[1::2] - predicted]))
+    assert set(zero.get_ydata()) == {0}
+    expected = pd.Series(abs(pipeline["model"].coef_), X.columns).sort_values(ascending=False)
+    assert bars(figures["feature_importance"]) == pytest.approx(expected.to_dict())
+    assert list(bars(figures["feature_importance"])) == list(expected.index)
+
+
+def test_joint_targets_have_a_panel_each_and_their_mean_importance() -> None:
+    X, y = data(load_linnerud)
+    pipeline, figures = halves(REGRESSION, MultiOutputRegressor(Ridge()), X, y)
+    residuals = y[1::2] - pipeline.predict(X[1::2])
+    panels = figures["residuals"].axes
+    assert [panel.get_title() for panel in panels] == ["Target 1", "Target 2", "Target 3"]
+    assert np.allclose(np.column_stack([panel.lines[0].get_ydata() for panel in panels]), residuals)
+    expected = np.mean([abs(each.coef_) for each in pipeline["model"].estimators_], axis=0)
+    assert bars(figures["feature_importance"]) == pytest.approx(dict(zip(X.columns, expected, strict=True)))
+    joint = bars(halves(REGRESSION, Ridge(), X, y)[1]["feature_importance"])
+    assert joint == pytest.approx(bars(figures["feature_importance"]))
+
+
+@pytest.mark.parametrize("targets", [1, 3])
+def test_no_more_points_are_drawn_than_can_be_seen(targets: int) -> None:
+    X = pd.DataFrame({"x": np.arange(POINTS + 5.0)})
+    y = np.repeat(X.to_numpy(), targets, axis=1)
+    figure = model_plots(REGRESSION, fitted(LinearRegression(), X, y), X, y)["residuals"]
+    drawn = [len(panel.lines[0].get_xdata()) for panel in figure.axes]
+    assert drawn == [POINTS // targets] * targets
+    assert f"{drawn[0]:,} of 10,005" in figure.get_suptitle()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("task", "name"), [(task, name) for task in Task for name in ALGORITHMS[task]])
+def test_every_algorithm_can_be_drawn(task: Task, name: str) -> None:
+    if name in {"lightgbm", "catboost"}:
+        pytest.importorskip(name)
+    X, y = data(load_diabetes if task is REGRESSION else load_iris)
+    X, y = X[::3], y[::3]
+    few = {"n_estimators": 5} if name in {"xgboost", "lightgbm", "catboost"} else {}
+    estimator = new_estimator(task, name, few, seed=0)
+    if needs_encoded_labels(estimator):
+        estimator = VotingClassifier([(name, estimator)], voting="soft")
+    pipeline, figures = halves(task, estimator, X, y)
+    model = pipeline["model"].estimators_[0] if isinstance(estimator, VotingClassifier) else pipeline["model"]
+    explained = hasattr(model, "feature_importances_") or hasattr(model, "coef_")
+    assert ("feature_importance" in figures) == explained
+    assert "residuals" in figures or figures.keys() >= {"confusion_matrix"} | CURVES
+    assert all(png(figure).startswith(b"\x89PNG") for figure in figures.values())
+
+
+def test_an_importance_that_is_no_list_of_numbers_is_left_out() -> None:
+    class Odd(LinearRegression):
+        def fit(self, X, y):
+            super().fit(X, y)
+            self.coef_ = self.predict
+            return self
+
+        def predict(self, X):
+            check_is_fitted(self)
+            return np.zeros(len(X))
+
+    class Short(Odd):
+        def fit(self, X, y):
+            super().fit(X, y)
+            self.coef_ = np.ones(3)
+            return self
+
+    class Overflown(Odd):
+        def fit(self, X, y):
+            super().fit(X, y)
+            self.coef_ = np.full(X.shape[1], np.inf)
+            return self
+
+    X, y = data(load_diabetes)
+    assert halves(REGRESSION, Odd(), X, y)[1].keys() == {"residuals"}
+    assert halves(REGRESSION, Short(), X, y)[1].keys() == {"residuals"}
+    assert halves(REGRESSION, Overflown(), X, y)[1].keys() == {"residuals"}
+
+
+def test_names_are_neither_mathematics_nor_hidden_and_keep_both_ends() -> None:
+    X, y = data(load_iris)
+    X.columns = ["price_$ of_$ \\frac{", "_hidden", "two\nlines", "a very long name of a column, as surveys have it, 1"]
+    names = np.array(["_$\\frac{$", "_b", "a class with quite a long name"])[y]
+    figures = halves(CLASSIFICATION, LogisticRegression(), X, names)[1]
+    assert all(png(figure) for figure in figures.values())
+    shown = bars(figures["feature_importance"])
+    assert shown.keys() == {"price_$ of_$ \\frac{", "_hidden", "two lines", "a very long name of … surveys have it, 1"}
+    ticks = figures["confusion_matrix"].axes[0].get_xticklabels()
+    assert {tick.get_rotation() for tick in ticks} == {90}  # they would run into each other
+    written = [text.split("  ")[1] for text in explanations(figures["roc_curve"])]
+    assert written == ["_$\\frac{$", "_b", "a class wi…long name"]
+
+
+def test_it_predicts_once_for_each_need() -> None:
+    asked: list[str] = []
+
+    class Counted(GaussianNB):
+        def predict(self, X):
+            asked.append("predict")
+            return np.zeros(len(X), dtype=int)
+
+        def predict_proba(self, X):
+            asked.append("predict_proba")
+            return super().predict_proba(X)
+
+    halves(CLASSIFICATION, Counted(), *data(load_iris))
+    assert asked == ["predict", "predict_proba"]
+
+
+def test_threads_draw_at_once_what_one_draws_alone() -> None:
+    X, y = data(load_breast_cancer)
+    digits, ten = data(load_digits)
+    kinds = [
+        partial(model_plots, CLASSIFICATION, fitted(LogisticRegression(), X, y), X, y),
+        partial(model_plots, CLASSIFICATION, fitted(GaussianNB(), digits, ten), digits, ten),
+        partial(model_plots, REGRESSION, fitted(ExtraTreesRegressor(5, random_state=0), X, y), X, y),
+        lambda: {"search": search_plot([{"mean": 0.5, "std": 0.1}, {"mean": None, "std": None}], "F1")},
+    ]
+
+    def drawn(kind: Any) -> dict[str, bytes]:
+        return {name: png(figure) for name, figure in kind().items()}
+
+    alone = [drawn(kind) for kind in kinds]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(drawn, kinds * 3)) == alone * 3
+
+
+def test_pyplot_is_never_imported() -> None:
+    script = """if True:
+        import sys
+        import numpy as np, pandas as pd
+        from sklearn.compose import ColumnTransformer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline, Pipeline
+        from registry.vocabulary import Task
+        from tasks.plots import model_plots, search_plot
+        X, y = pd.DataFrame({"x": range(9)}), np.arange(9) % 2
+        steps = [("preprocessing", ColumnTransformer([("x", "passthrough", ["x"])])), ("model", LogisticRegression())]
+        figures = model_plots(Task.CLASSIFICATION, Pipeline(steps).fit(X, y), X, y)
+        figures["search"] = search_plot([{"mean": 0.5, "std": 0.1}], "F1")
+        for name, figure in figures.items():
+            figure.savefig(f"{name}.png")
+        print(len(figures), "matplotlib.pyplot" in sys.modules)
+    """
+    environment = os.environ | {"PYTHONPATH": str(Path(plots.__file__).parents[1])}
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert out.stdout.split() == ["5", "False"]
+
+
+def test_a_search_shows_its_scores_its_best_and_what_failed() -> None:
+    means, stds = [None, 0.5, 0.4, None, 0.75, 0.6], [None, 0.1, 0.2, None, None, 0.05]
+    trials = [{"params": {"depth": 1}, "mean": mean, "std": std} for mean, std in zip(means, stds, strict=True)]
+    axes = search_plot(trials, "F1").axes[0]
+    drawn = {line.get_label(): line for line in axes.lines}
+    assert axes.get_ylabel().startswith("Mean F1")
+    (points,) = axes.containers
+    assert points[0].get_xydata().tolist() == [[2, 0.5], [3, 0.4], [5, 0.75], [6, 0.6]]
+    errors = [segment[:, 1] for segment in points[2][0].get_segments()]
+    assert np.allclose(errors, [[0.4, 0.6], [0.2, 0.6], [0.75, 0.75], [0.55, 0.65]])
+    best = drawn["best so far (in the end 0.75)"]
+    assert best.get_drawstyle() == "steps-post"
+    assert np.array_equal(best.get_ydata(), [np.nan, 0.5, 0.5, 0.5, 0.75, 0.75], equal_nan=True)
+    lost = drawn["failed or pruned"]
+    assert lost.get_xdata().tolist() == [1, 4]
+    assert lost.get_transform().transform([0, 0])[1] == axes.bbox.y0
+
+
+def test_a_trial_that_was_given_up_cannot_be_the_best() -> None:
+    trials = [{"mean": 0.5, "std": 0.1, "state": "complete"}, {"mean": 0.9, "std": 0.1, "state": "pruned"}]
+    drawn = {line.get_label(): line for line in search_plot(trials, "F1").axes[0].lines}
+    assert drawn["best so far (in the end 0.5)"].get_ydata().tolist() == [0.5, 0.5]
+    assert drawn["failed or pruned"].get_xdata().tolist() == [2]
+
+
+@pytest.mark.parametrize("trials", [[], [{"mean": None, "std": None}], [{"mean": 0.5, "std": None}]])
+def test_a_search_with_next_to_nothing_to_show_can_be_drawn(trials: list[dict[str, Any]]) -> None:
+    assert png(search_plot(trials, "R2")).startswith(b"\x89PNG")
