@@ -94,12 +94,18 @@ def preprocessor(task: Task, X: pd.DataFrame, chosen: dict[str, Choice], *, seed
             groups.setdefault(str(choice), (choice, []))[1].append(name)
     folds = KFold(min(5, len(X)), shuffle=True, random_state=seed)
     shared = [
-        (f"{number} {choice['encode']}", _steps(task, choice, len(names), folds), names)
-        for number, (choice, names) in enumerate(groups.values())
+        (f"group {number}", _steps(task, choice, len(names), folds), names)
+        for number, (choice, names) in enumerate(groups.values(), 1)
     ]
-    # A one-hot column may be called like another one, so that names alone would clash.
-    clash = any("one_hot" in str(choice["encode"]) for choice, _ in groups.values()) or bool(dates)
-    return ColumnTransformer([*shared, *dates], verbose_feature_names_out=clash)
+    return ColumnTransformer([*shared, *dates], verbose_feature_names_out=_names_may_clash(chosen))
+
+
+def refuse_identifier(name: str, distinct: int, values: int) -> None:
+    """A text column of which every value is another tells an estimator nothing. Raises: BadData."""
+    if distinct > ONE_HOT_CATEGORIES and distinct == values:
+        raise BadData(
+            f"column {name!r} has {distinct} texts and none twice, an id perhaps: leave it out, or say how to encode it"
+        )
 
 
 def preprocessing_lines(chosen: dict[str, Choice]) -> list[list[str]]:
@@ -145,10 +151,6 @@ def _text_choice(name: str, column: "pd.Series[Any]", asked: Choice, filled: str
     distinct = column.nunique()
     if asked.get("encode") == "native":
         raise BadData(f"column {name!r} is text, which no algorithm reads: encode it by ordinal, one_hot or target")
-    if "encode" not in asked and distinct > ONE_HOT_CATEGORIES and distinct == column.count():
-        raise BadData(
-            f"column {name!r} has {distinct} texts and none twice, an id perhaps: leave it out, or say how to encode it"
-        )
     encode = asked.get("encode", "one_hot" if distinct <= ONE_HOT_CATEGORIES else "target")
     if isinstance(encode, dict) and (unknown := set(column.dropna()) - set(encode["ordinal"])):
         raise BadData(f"the order of column {name!r} lacks {min(unknown, key=str)!r}, which its rows have: add it")
@@ -158,6 +160,13 @@ def _text_choice(name: str, column: "pd.Series[Any]", asked: Choice, filled: str
         filled if encode == "ordinal" or isinstance(encode, dict) else "native"
     )  # the others take a gap as a category
     return {"encode": encode, "impute": impute, "scale": "preserve"} | asked
+
+
+def _names_may_clash(chosen: dict[str, Choice]) -> bool:
+    """Whether one column's `city_Rome` could be another column's name; then each carries its group's before it."""
+    widened = {name for name, choice in chosen.items() if choice["encode"] in ("one_hot", "date_parts")}
+    ends = ((name, end) for name in chosen for end, letter in enumerate(name) if letter == "_")
+    return any(name[:end] in widened for name, end in ends)
 
 
 def _refuse_encoding(name: str, asked: Choice, kind: str, valid: tuple[str, ...]) -> None:

@@ -114,8 +114,9 @@ def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
 def check_choices(request: TrainingRequest, features: "pa.Table | pd.DataFrame") -> None:
     """Whether every column can be preprocessed as it was asked for, or by the defaults. Raises: BadData."""
     import pandas as pd
+    from pyarrow import compute, types
 
-    from tasks.preprocessing import resolved
+    from tasks.preprocessing import refuse_identifier, resolved
 
     for name in request.preprocess:
         names = list(features.columns) if isinstance(features, pd.DataFrame) else features.column_names
@@ -126,6 +127,10 @@ def check_choices(request: TrainingRequest, features: "pa.Table | pd.DataFrame")
         odd = [
             field.name for field in features.schema if field.name in request.preprocess or not _is_number(field.type)
         ]
+        for field in features.schema:
+            if types.is_large_string(field.type) and "encode" not in request.preprocess.get(field.name, {}):
+                column = features[field.name]
+                refuse_identifier(field.name, compute.count_distinct(column).as_py(), len(column) - column.null_count)
         features = features.select(odd).to_pandas()
     resolved(features, request.preprocess, takes_gaps=True)
 

@@ -43,7 +43,7 @@ BOUNDS = {  # else 7 and 120 s, and as long as a server asks for
 MIRROR_SECONDS = 30  # a deploy waits no longer for MLflow, whatever hangs there
 STORE_SECONDS = 120  # while another process makes the local store
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
-PACKAGES = ("xgboost", "lightgbm", "catboost")
+PACKAGES = ("catboost", "lightgbm", "skrub", "xgboost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,9 +374,7 @@ def _requirements(pipeline: Any) -> list[str]:
     """What an environment needs to load it; said here, since MLflow would start a process a model to find out."""
     from importlib.metadata import version
 
-    estimator = pipeline[-1]
-    parts = [estimator, *getattr(estimator, "estimators_", [])]
-    used = {type(part).__module__.partition(".")[0] for part in parts} & set(PACKAGES)
+    used = {type(part).__module__.partition(".")[0] for part in pipeline.get_params().values()} & set(PACKAGES)
     return [f"{name}=={version(name)}" for name in (*REQUIREMENTS, *sorted(used))]
 
 

@@ -218,7 +218,7 @@ class TestTheCoresAreShared:
         monkeypatch.setattr(training, "cpu_count", lambda: 2)
         with threadpool_limits(3), pytest.raises(AllCandidatesFailed, match=r"cannot be saved.*Limits"):
             train("diabetes", "regression", "sklearn:diabetes", "target", algorithms=["linear", "ridge"])
-        assert len(Limits.seen) == 4  # two fits, two predictions
+        assert len(Limits.seen) == 6  # two candidates: fit, predict to score, predict to plot
         assert all(limits == ({1}, {1}, 1) for limits in Limits.seen)
 
 
