@@ -25,6 +25,7 @@ from registry.vocabulary import Task
 
 ONE_HOT_CATEGORIES = 20  # a text column with more categories than this is target-encoded
 MOST_CATEGORIES = 1000  # of a one-hot column; the rare ones above share one
+FITTED_VALUES = 10_000_000  # at a time: an imputer takes four times the memory of its columns
 LISTED = 5
 
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -93,9 +94,15 @@ def preprocessor(task: Task, X: pd.DataFrame, chosen: dict[str, Choice], *, seed
         elif choice["encode"] != "dropped":
             groups.setdefault(str(choice), (choice, []))[1].append(name)
     folds = KFold(min(5, len(X)), shuffle=True, random_state=seed)
+    at_once = max(1, FITTED_VALUES // len(X))
+    parts = [
+        (choice, names[start : start + at_once])
+        for choice, names in groups.values()
+        for start in range(0, len(names), at_once)
+    ]
     shared = [
         (f"group {number}", _steps(task, choice, len(names), folds), names)
-        for number, (choice, names) in enumerate(groups.values(), 1)
+        for number, (choice, names) in enumerate(parts, 1)
     ]
     return ColumnTransformer([*shared, *dates], verbose_feature_names_out=_names_may_clash(chosen))
 

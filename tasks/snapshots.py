@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import pyarrow as pa
+    from pyarrow import parquet
 
 log = logging.getLogger("frontrunner")
 WRITTEN_ROWS = 250_000  # at a time
@@ -91,6 +92,7 @@ def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
         BadData: they cannot be trained on; the message says why.
     """
     import numpy as np
+    import pyarrow as pa
 
     relation_name, targets = request.relation_name, request.y_column_names
     table = checked_rows(table, relation_name, targets, request.task)
@@ -108,6 +110,8 @@ def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
     path = folder / "rows.parquet"
     _write(path, table, np.concatenate([train, test]))
     columns = [{"name": field.name, "type": str(field.type).removeprefix("large_")} for field in table.schema]
+    del table
+    pa.default_memory_pool().release_unused()
     return Frozen(path, len(train), len(test), columns)
 
 
@@ -206,19 +210,35 @@ def is_large(snapshot: SnapshotRecord) -> bool:
 @lru_cache(maxsize=1)
 def _read(artifact: Artifact, y_column_names: tuple[str, ...], train_rows: int, large: bool) -> Rows:
     import numpy as np
-    import pyarrow as pa
+    import pandas as pd
     from pyarrow import parquet
 
     with verified(artifact) as path:
-        table = parquet.ParquetFile(path).read()
-    targets = [_labels(table[name]) for name in y_column_names]
+        file = parquet.ParquetFile(path)
+        labels = file.read(list(y_column_names))
+        features = [field for field in file.schema_arrow if field.name not in y_column_names]
+        small = [field.name for field in features if not (large and _is_number(field.type))]
+        X = file.read(small).to_pandas()
+        if large:
+            numbers = [field.name for field in features if _is_number(field.type)]
+            X = pd.concat([_float32(file, numbers), X], axis="columns")
+    targets = [_labels(labels[name]) for name in y_column_names]
     y = targets[0] if len(targets) == 1 else np.column_stack(targets)
-    table = table.drop_columns(list(y_column_names))
-    if large:
-        kinds = {field.name: pa.float32() if _is_number(field.type) else field.type for field in table.schema}
-        table = table.cast(pa.schema(kinds), safe=False)
-    X = table.to_pandas(split_blocks=large, self_destruct=large)
     return Rows(X.iloc[:train_rows], y[:train_rows], X.iloc[train_rows:], y[train_rows:])
+
+
+def _float32(file: "parquet.ParquetFile", names: list[str]) -> "pd.DataFrame":
+    """Columns of numbers as one block, filled column by column: there is never a second copy of them."""
+    import numpy as np
+    import pandas as pd
+
+    import pyarrow as pa
+
+    block = np.empty((file.metadata.num_rows, len(names)), np.float32, order="F")
+    for column, name in enumerate(names):
+        block[:, column] = file.read([name], use_threads=False)[name].to_numpy()
+        pa.default_memory_pool().release_unused()
+    return pd.DataFrame(block, columns=names, copy=False)
 
 
 def _begun(request: TrainingRequest, key: str, snapshot: SnapshotRecord, run: tracking.Run) -> Training:

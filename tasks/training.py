@@ -156,7 +156,8 @@ def new_pipeline(
         # n_jobs=1 keeps it in this thread, whose limit holds for no other.
         estimator = VotingClassifier([(algorithm, estimator)], voting="soft", n_jobs=1)
         prefix += f"{algorithm}__"
-    if rows.y_train.ndim > 1 and not tags.target_tags.multi_output:
+    # Bagging's tag says no, but its trees take several targets.
+    if rows.y_train.ndim > 1 and not tags.target_tags.multi_output and algorithm != "bagging":
         estimator, prefix = MultiOutputRegressor(estimator, n_jobs=1), f"{prefix}estimator__"
     takes_gaps = tags.input_tags.allow_nan
     chosen = resolved(rows.X_train, request.preprocess, takes_gaps=takes_gaps)
