@@ -105,10 +105,12 @@ DESCRIPTIONS: Mapping[str, str] = {
 DEFAULT = ("linear", "random_forest", "xgboost")
 EXTRAS = ("lightgbm", "catboost")
 
-# What these would otherwise print or write while they fit.
+# What is set beside the library's defaults and changes no result: what these would otherwise print or write while they
+# fit, and a copy of rows that the preprocessing has made for this one fit.
 QUIET: Mapping[str, dict[str, Any]] = {
     "lightgbm": {"verbose": -1},
     "catboost": {"verbose": False, "allow_writing_files": False},
+    "linear regression": {"copy_X": False},
 }
 
 # What these would take every core for, whatever OpenMP's limit is.
@@ -178,7 +180,8 @@ def new_estimator(task: Task, name: str, hyperparams: dict[str, Any], seed: int)
     known = check_parameters(task, name, hyperparams)
     estimator_class = _imported(ALGORITHMS[task][name], name)
     seeded = {"random_state": seed} if "random_state" in known else {}
-    return estimator_class(**(seeded | QUIET.get(name, {}) | hyperparams))
+    quiet = QUIET.get(f"{name} {task}", QUIET.get(name, {}))
+    return estimator_class(**(seeded | quiet | hyperparams))
 
 
 def check_parameters(task: Task, name: str, parameters: Iterable[str]) -> set[str]:

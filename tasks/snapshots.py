@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pyarrow import parquet
 
 log = logging.getLogger("frontrunner")
-WRITTEN_ROWS = 250_000  # at a time
+WRITTEN_ROWS = 50_000  # at a time
 LARGE_BYTES = 100_000_000  # of a snapshot's rows as float64
 _reading = Lock()  # candidates of one process start together: the first one reads, the others find it read
 
@@ -147,11 +147,14 @@ def _is_number(kind: "pa.DataType") -> bool:
 
 def _write(path: Path, table: "pa.Table", order: "np.ndarray[Any, Any]") -> None:
     """Part by part, so that the table is there only once."""
+    import pyarrow as pa
     from pyarrow import parquet
 
-    with parquet.ParquetWriter(path, table.schema) as file:
+    repeating = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
+    with parquet.ParquetWriter(path, table.schema, use_dictionary=repeating) as file:
         for start in range(0, len(order), WRITTEN_ROWS):
             file.write_table(table.take(order[start : start + WRITTEN_ROWS]))
+            pa.default_memory_pool().release_unused()
 
 
 def split(
@@ -231,7 +234,6 @@ def _float32(file: "parquet.ParquetFile", names: list[str]) -> "pd.DataFrame":
     """Columns of numbers as one block, filled column by column: there is never a second copy of them."""
     import numpy as np
     import pandas as pd
-
     import pyarrow as pa
 
     block = np.empty((file.metadata.num_rows, len(names)), np.float32, order="F")

@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from flows.train import train
 from registry import queries
+from tasks.algorithms import NAMES
+from tasks.reports import TrainResult
 from tests.support.story import Story
 
 BIN = Path(sys.executable).parent
@@ -33,7 +37,7 @@ def test_help_has_every_command_and_examples() -> None:
     out = frontrunner("--help").stdout
     for command in (
         "train", "deploy", "best-score", "most-recent", "rollback", "projects", "models", "history", "upgrade",
-        "reconcile",
+        "reconcile", "model", "snapshot", "algorithms",
     ):  # fmt: skip
         assert command in out
     assert "frontrunner train digits --task classification" in frontrunner("train", "--help").stdout
@@ -98,6 +102,46 @@ class TestLists:
     def test_projects(self, story: Story) -> None:
         assert json.loads(frontrunner("projects", "--json").stdout)[0]["algorithm_name"] == "linear"
         assert "churn" in frontrunner("projects").stdout
+
+
+class TestDetails:
+    """Of a real training; the words are in the unit tests of the tables."""
+
+    @pytest.fixture
+    def trained(self, prefect: str, mlflow_store: Path) -> TrainResult:
+        return train(
+            "flowers", "classification", "sklearn:iris", "target", ["linear"],
+            preprocess={"petal length (cm)": {"scale": "standard"}},
+        )  # fmt: skip
+
+    def test_a_model(self, trained: TrainResult) -> None:
+        out = frontrunner("model", str(trained.live_model_id)).stdout
+        assert re.search(r"algorithm +linear", out)
+        assert re.search(r"f1 +0\.\d{4}", out)
+        assert re.search(r"petal length \(cm\) +median +native +standard", out)
+        known = json.loads(frontrunner("model", str(trained.live_model_id), "--json").stdout)
+        assert known["preprocessing"]["petal length (cm)"]["scale"] == "standard"
+        assert known["artifact"]["uri"] in out
+
+    def test_a_snapshot(self, trained: TrainResult) -> None:
+        out = frontrunner("snapshot", str(trained.snapshot_id)).stdout
+        assert "of sklearn:iris: 112 rows to fit, 38 to test (stratified), predicting target" in out
+        assert re.search(r"sepal width \(cm\) .* 2 .* 4\.4", out)
+        known = json.loads(frontrunner("snapshot", str(trained.snapshot_id), "--json").stdout)
+        assert len(known["statistics"]) == 5
+
+    @pytest.mark.parametrize("command", ["model", "snapshot"])
+    def test_one_that_is_not_there(self, command: str) -> None:
+        done = frontrunner(command, "7")
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: there is no {command} 7; ")
+
+
+def test_algorithms_lists_the_catalogue() -> None:
+    assert len(json.loads(frontrunner("algorithms", "--json").stdout)) == len(NAMES)
+    out = frontrunner("algorithms", "--task", "regression").stdout
+    assert re.search(r"hist_gradient_boosting +HistGradientBoostingRegressor +gradient boosting on binned", out)
+    assert "perceptron" not in out
 
 
 class TestOperating:

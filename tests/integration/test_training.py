@@ -1,5 +1,7 @@
 """A training as it is run: a real Prefect server, a real MLflow store, every candidate recorded in all three."""
 
+import json
+import logging
 import re
 import sys
 from pathlib import Path
@@ -116,6 +118,41 @@ class TestOneTraining:
         loaded = load_pipeline(queries.live_model("prices").artifact)
         unseen = frame.assign(town="elsewhere", colour="blue").sample(frac=1, axis="columns", random_state=0)
         assert np.isfinite(loaded.predict(unseen)).all()
+
+
+class TestASearch:
+    def test_the_winner_is_fitted_on_all_training_rows_and_all_trials_are_on_its_run(
+        self, client: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO, "frontrunner"):
+            result = train(
+                "iris", **IRIS, algorithms=["svm", "knn"], hyperparams={"svm": {"kernel": "rbf"}}, search="random",
+                search_params={"svm": {"C": [0.001, 1, 100], "gamma": ["scale", 0.01]}}, search_args={"n_iter": 4},
+            )  # fmt: skip
+        rows = {row.algorithm: row for row in result.leaderboard}
+        model = queries.model(rows["svm"].model_id)
+        assert set(model.hyperparams) == {"kernel", "C", "gamma"}
+        fitted = load_pipeline(model.artifact)[-1]
+        assert model.hyperparams["C"] == fitted.C
+        assert fitted.shape_fit_[0] == 112
+        run_id = rows["svm"].mlflow_run_id
+        table = json.loads(Path(client.download_artifacts(run_id, "search.json", str(tmp_path))).read_text())
+        assert table["columns"] == ["trial", "C", "gamma", "mean", "std", "fit_time", "state"]
+        assert len(table["data"]) == 4
+        assert client.get_run(run_id).data.params["C"] == str(model.hyperparams["C"])
+        plots = {file.path for file in client.list_artifacts(run_id, "plots")}
+        assert {"plots/search.png", "plots/confusion_matrix.png"} <= plots
+        assert queries.model(rows["knn"].model_id).hyperparams == {}
+        assert sum("svm: trial" in message for message in caplog.messages) == 4
+
+    def test_optuna(self, client: MlflowClient) -> None:
+        result = train(
+            "iris", **IRIS, algorithms=["xgboost"], search="optuna", search_args={"n_trials": 3, "cv": 2},
+            search_params={"max_depth": {"low": 1, "high": 4}, "learning_rate": {"low": 0.01, "high": 1, "log": True}},
+        )  # fmt: skip
+        hyperparams = queries.model(result.live_model_id).hyperparams
+        assert 1 <= hyperparams["max_depth"] <= 4
+        assert 0.01 <= hyperparams["learning_rate"] <= 1
 
 
 class TestTheSnapshot:

@@ -1,7 +1,9 @@
 """A relation name to rows: files below DATA_ROOT, scikit-learn's sets, tables and views of databases."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import duckdb
 import pandas as pd
@@ -122,6 +124,32 @@ def test_a_columns_type_is_that_of_all_its_values(warehouse: str, monkeypatch: p
     table = read("warehouse:late")
     assert [str(field.type) for field in table.schema] == ["int64", "string", "double", "null"]
     assert table["a"].to_pylist() == [None, None, 7, None, 8]
+
+
+def test_30_the_rows_are_those_of_one_moment(warehouse: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row has the same number, which another connection raises in all rows while they are read, in parts."""
+    monkeypatch.setattr(sources, "READ_ROWS", 100)
+    engine, stop = create_engine(os.environ["SOURCE_WAREHOUSE_URL"]), Event()
+    with engine.begin() as connection:
+        if warehouse == "sqlite":  # else a writer waits for the reader
+            connection.execute(text("PRAGMA journal_mode = wal"))
+        pd.DataFrame({"moment": [0] * 20_000}).to_sql("ticks", connection, index=False)
+
+    def tick() -> None:
+        while not stop.is_set():
+            with engine.begin() as connection:
+                connection.execute(text("UPDATE ticks SET moment = moment + 1"))
+
+    with ThreadPoolExecutor(1) as pool:
+        ticking = pool.submit(tick)
+        try:
+            seen = [set(read("warehouse:ticks")["moment"].to_pylist()) for _ in range(5)]
+        finally:
+            stop.set()
+        ticking.result()
+    engine.dispose()
+    assert all(len(moments) == 1 for moments in seen)
+    assert len(set.union(*seen)) > 1, "nothing was written meanwhile"
 
 
 def test_an_empty_table_has_its_columns(warehouse: str) -> None:
