@@ -390,7 +390,7 @@ def _print_table(head: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(head))
     for column, title in enumerate(head):
         figures = all(not row[column].strip("-0123456789.") for row in rows)
         table.add_column(title, justify="right" if figures else "left", overflow="fold")

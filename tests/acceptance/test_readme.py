@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from registry import settings
-from tasks.algorithms import CLASSIFICATION, REGRESSION
+from tasks.algorithms import CLASSIFICATION, DESCRIPTIONS, NAMES, REGRESSION
+from tasks.preprocessing import OPTIONS
+from tasks.search import DEFAULT_ARGS
 from tasks.sources import SKLEARN
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +38,8 @@ def test_the_tour(prefect: str, mlflow_store: Path) -> None:
 
 @pytest.mark.slow
 def test_the_python(prefect: str, mlflow_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(PYTHON) == 1
-    exec(compile(PYTHON[0], "README.md", "exec"), {})
+    assert len(PYTHON) == 3
+    exec(compile("\n".join(PYTHON), "README.md", "exec"), {})
     assert "first one live" in capsys.readouterr().out
 
 
@@ -55,10 +57,25 @@ def test_the_prefect_commands_are_those_that_test_worker_runs(command: str) -> N
 
 
 def test_the_algorithms_are_the_catalogue() -> None:
-    section = README.split("## Algorithms")[1].split("## ")[0].split("Each is the")[0]
-    both, regression, classification = re.split(r"Regression:|Classification:", section)
-    named = [set(re.findall(r"`(\w+)`", part)) for part in (both, regression, classification)]
-    assert named == [set(REGRESSION) & set(CLASSIFICATION), set(REGRESSION) - set(CLASSIFICATION), {"perceptron"}]
+    def cell(path: str | None) -> str:
+        return f"`{path.rpartition('.')[2]}`" if path else ""
+
+    section = README.split("## Algorithms")[1].split("## ")[0]
+    rows = [
+        f"| `{name}` | {cell(REGRESSION.get(name))} | {cell(CLASSIFICATION.get(name))} | {said} |"
+        for name, said in DESCRIPTIONS.items()
+    ]
+    assert re.findall(r"^\| `.*$", section, re.MULTILINE) == rows
+    assert sorted(DESCRIPTIONS) == NAMES
+
+
+def test_the_options_and_defaults() -> None:
+    for option, values in OPTIONS.items():
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{option}`"))
+        assert all(f"`{value}`" in row for value in values)
+    for kind, arguments in DEFAULT_ARGS.items():
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{kind}`"))
+        assert {name for name in arguments if f"`{name}`" in row} == set(arguments)
 
 
 def test_the_toy_sets_and_the_settings() -> None:
