@@ -4,16 +4,24 @@ Nothing heavy is imported before a file is written or read: `import registry` st
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from registry import settings
-from registry.errors import ArtifactChanged, ArtifactMissing
+from registry.errors import ArtifactChanged, ArtifactMissing, ArtifactUnusable
 from registry.values import Artifact
+
+MLFLOW_BOUNDS = {  # else 7 and 120 s, and as long as a server asks for
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
+CACHE_BYTES = 2_000_000_000
 
 # The distances of knn's trees: all but the one that holds a function.
 METRICS = (
@@ -64,32 +72,50 @@ def load_pipeline(artifact: Artifact) -> Any:
     Raises:
         ArtifactMissing: the store does not have it, or cannot be reached.
         ArtifactChanged: its size or digest is another; nothing of it was read.
+        ArtifactUnusable: it holds a type that is not in our list, or was written by libraries too different from these.
     """
     import skops.io
 
     with verified(artifact) as path:
-        return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+        try:
+            return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+        except Exception as error:  # whatever a library raises
+            reason = " ".join(str(error).split())[:300]
+            raise ArtifactUnusable(f"{artifact.uri} cannot be loaded: {type(error).__name__}: {reason}") from error
 
 
 @contextmanager
 def verified(artifact: Artifact) -> Iterator[Path]:
-    """A local copy of the artifact, checked byte for byte; one that had to be fetched is gone afterwards.
+    """A local file that was checked to be the artifact, byte for byte. One of a remote store is kept by its digest, so
+    that it is fetched once and is there when the store is not.
 
     Raises:
         ArtifactMissing, ArtifactChanged: as `load_pipeline` says.
     """
-    with TemporaryDirectory(prefix="frontrunner-") as folder:
-        path = _local(artifact.uri) or _fetched(artifact.uri, folder)
-        try:
-            found = describe(path, artifact.uri)
-        except OSError as error:
-            raise ArtifactMissing(f"{artifact.uri} cannot be read: {error.strerror}") from error
-        if found != artifact:
-            raise ArtifactChanged(
-                f"{artifact.uri} is not the file that was recorded (sha256 {found.sha256[:12]}…, {found.bytes} bytes;"
-                f" recorded {artifact.sha256[:12]}…, {artifact.bytes} bytes): restore it, or train again"
-            )
-        yield path
+    local = _local(artifact.uri)
+    if local is None:
+        yield _cached(artifact)
+    else:
+        _check(local, artifact)
+        yield local
+
+
+def bound_mlflow() -> None:
+    """MLflow's client would wait for minutes; what is set already is left."""
+    for name, value in MLFLOW_BOUNDS.items():
+        os.environ.setdefault(name, value)
+
+
+def _check(path: Path, artifact: Artifact) -> None:
+    try:
+        found = describe(path, artifact.uri)
+    except OSError as error:
+        raise ArtifactMissing(f"{artifact.uri} cannot be read: {error.strerror}") from error
+    if found != artifact:
+        raise ArtifactChanged(
+            f"{artifact.uri} is not the file that was recorded (sha256 {found.sha256[:12]}…, {found.bytes} bytes;"
+            f" recorded {artifact.sha256[:12]}…, {artifact.bytes} bytes): restore it, or train again"
+        )
 
 
 def _local(uri: str) -> Path | None:
@@ -97,11 +123,38 @@ def _local(uri: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
+def _cached(artifact: Artifact) -> Path:
+    folder = settings.cache().absolute()
+    path = folder / artifact.sha256
+    with suppress(ArtifactMissing, ArtifactChanged):
+        _check(path, artifact)
+        os.utime(path)  # it was used now
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix="fetching-") as beside:
+        fetched = _fetched(artifact.uri, beside)
+        _check(fetched, artifact)
+        fetched.replace(path)
+    _make_room(folder, path)
+    return path
+
+
+def _make_room(folder: Path, newest: Path) -> None:
+    """The files that were not used for longest go; never the one that is about to be read."""
+    files = [(path.stat().st_mtime, path.stat().st_size, path) for path in folder.iterdir() if path.is_file()]
+    taken = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if taken > CACHE_BYTES and path != newest:
+            path.unlink(missing_ok=True)
+            taken -= size
+
+
 def _fetched(uri: str, folder: str) -> Path:
+    bound_mlflow()
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
         return Path(download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=settings.tracking_uri()))
     except (MlflowException, OSError) as error:
-        raise ArtifactMissing(f"{uri} cannot be fetched: {error}") from error
+        raise ArtifactMissing(f"{uri} cannot be fetched: {' '.join(str(error).split())[:300]}") from error

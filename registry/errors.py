@@ -74,6 +74,24 @@ class NoCandidate(FrontrunnerError):
     """No model qualifies; the history is unchanged."""
 
 
+class NothingDeployed(FrontrunnerError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"project {name!r} has no live model yet: train one, or deploy one by best_score")
+
+
+class NoProbabilities(FrontrunnerError):
+    """The live model has no probabilities to give."""
+
+
+class BadRows(InvalidInput):
+    """Rows that the live model cannot predict for."""
+
+
+class MissingColumns(BadRows):
+    def __init__(self, missing: Iterable[str], columns: Iterable[str]) -> None:
+        super().__init__(f"the rows lack {_some(missing)}, which the model was trained on; they have {_some(columns)}")
+
+
 class NothingToTrainOn(FrontrunnerError):
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -116,6 +134,10 @@ class PrefectUnavailable(FrontrunnerError):
 
 class ArtifactMissing(FrontrunnerError):
     pass
+
+
+class ArtifactUnusable(FrontrunnerError):
+    """A file that was recorded cannot be loaded, or holds types that are not ours to trust; nothing of it was run."""
 
 
 class ArtifactChanged(FrontrunnerError):

@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from registry.errors import NothingToTrainOn, UnknownModel, UnknownProject, UnknownSnapshot
+from registry.errors import NothingDeployed, NothingToTrainOn, UnknownModel, UnknownProject, UnknownSnapshot
 from registry.schema import Deployment, Model, Project, Snapshot
 from registry.session import transaction
 from registry.strategies import live
-from registry.values import Artifact, DeploymentRecord, ModelRecord, ProjectRecord, SnapshotRecord
+from registry.values import Artifact, DeploymentRecord, LiveModel, ModelRecord, ProjectRecord, SnapshotRecord
 
 ID_LIMIT = 2**63  # no database takes a larger id
 
@@ -100,6 +100,37 @@ def live_model(project_name: str) -> ModelRecord | None:
     with transaction() as session:
         row = session.scalar(live(_project(session, project_name).id))
         return model_record(row) if row else None
+
+
+def live_deployment(project_name: str) -> LiveModel:
+    """What answers for this project now. Raises: UnknownProject, NothingDeployed."""
+    with transaction() as session:
+        project = _project(session, project_name)
+        statement = (
+            select(Deployment.seq, Model, Snapshot.y_column_names)
+            .join(Model, Model.id == Deployment.model_id)
+            .join(Snapshot, Snapshot.id == Model.snapshot_id)
+            .where(Deployment.project_id == project.id)
+            .order_by(Deployment.seq.desc())
+            .limit(1)
+        )
+        row = session.execute(statement).tuples().first()
+        if row is None:
+            raise NothingDeployed(project_name)
+        seq, model, targets = row
+        artifact = _artifact(model)
+        assert artifact is not None, "the table lets no trained model be without one"
+        return LiveModel(
+            model.id,
+            model.algorithm,
+            score_of(model),
+            seq,
+            project.name,
+            project.task,
+            tuple(targets),
+            model.snapshot_id,
+            artifact,
+        )
 
 
 def history(project_name: str) -> list[DeploymentRecord]:

@@ -27,6 +27,11 @@ def artifact_root() -> str | None:
     return (folder / "artifacts").absolute().as_uri()
 
 
+def cache() -> Path:
+    """Where artifacts of a remote store are kept by their digest."""
+    return Path(HOME) / "cache"
+
+
 def data_root() -> Path:
     return Path(os.environ.get("DATA_ROOT") or "data")
 

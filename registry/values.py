@@ -63,6 +63,21 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveModel:
+    """The model that answers for a project, and the deployment that made it live."""
+
+    id: int
+    algorithm: str
+    score: float
+    seq: int
+    project_name: str
+    task: Task
+    y_column_names: tuple[str, ...]
+    snapshot_id: int
+    artifact: Artifact
+
+
+@dataclass(frozen=True, slots=True)
 class DeploymentRecord:
     """One row of a project's history."""
 

@@ -4,7 +4,6 @@ Explicit ids and one batch a call: MLflow's fluent functions keep an active run 
 """
 
 import logging
-import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from prefect.runtime import flow_run
 
 from registry import queries, settings
-from registry.artifacts import TRUSTED_TYPES, describe
+from registry.artifacts import TRUSTED_TYPES, bound_mlflow, describe, verified
 from registry.errors import CandidateFailed, TrackingUnavailable
 from registry.values import Artifact, ModelRecord, ProjectRecord, SnapshotRecord
 from tasks.requests import TrainingRequest
@@ -35,11 +34,6 @@ log = logging.getLogger("frontrunner")
 LIVE = "live"  # the alias, so that models:/frontrunner-1@live is what answers for project 1
 FILE = "model.skops"  # as MLflow's scikit-learn flavour calls it
 SIGNATURE_ROWS = 100
-BOUNDS = {  # else 7 and 120 s, and as long as a server asks for
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
-}
 MIRROR_SECONDS = 30  # a deploy waits no longer for MLflow, whatever hangs there
 STORE_SECONDS = 120  # while another process makes the local store
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
@@ -182,8 +176,9 @@ def save_model(parent: Run, run_id: str, model: ModelRecord, pipeline: Any, X: A
         except BaseException:
             store.finalize_logged_model(logged.model_id, "FAILED")
             raise
-        store.finalize_logged_model(logged.model_id, "READY")
         artifact = describe(path / FILE, f"{logged.artifact_location}/{FILE}")
+        with verified(artifact):  # what the store has is what was sent
+            store.finalize_logged_model(logged.model_id, "READY")
         return artifact, logged.model_id
 
 
@@ -261,8 +256,7 @@ def registered_name(project_id: int) -> str:
 
 def client() -> "MlflowClient":
     """A client of the tracking server, or of the local store, which is made on first use."""
-    for name, value in BOUNDS.items():
-        os.environ.setdefault(name, value)
+    bound_mlflow()
     from mlflow import MlflowClient
 
     uri = settings.tracking_uri()

@@ -1,0 +1,175 @@
+"""Rows to predict for, in any of the forms that people have them in, to the frame that a pipeline was fitted on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import BadRows, MissingColumns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LARGEST = 3.4028234663852886e38  # of a float32, which trees compare with
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A column as it was at training: `kind` is its Arrow type; no gap is taken where `gaps` is False.
+
+    One that is not `used` had no value then; it may be missing now.
+    """
+
+    name: str
+    kind: str
+    used: bool
+    gaps: bool
+
+
+def aligned(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
+    """The columns that a pipeline uses, with their types: n × d.
+
+    `rows` is a DataFrame, {column: values}, [{column: value}, …], or an n × d array or list of lists in the order of
+    training. Columns are found by name; others are left out.
+
+    Raises:
+        MissingColumns: some are not there.
+        BadRows: they have another form, or values of another type.
+    """
+    frame = _frame(rows, features)
+    if missing := [feature.name for feature in features if feature.used and feature.name not in frame.columns]:
+        raise MissingColumns(missing, [str(name) for name in frame.columns])
+    import pandas as pd
+
+    used = [feature for feature in features if feature.used]
+    columns = [_column(frame[feature.name], feature).rename(feature.name) for feature in used]
+    return pd.concat(columns, axis="columns") if columns else frame
+
+
+def _frame(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(rows, pd.DataFrame):
+        frame = rows
+    elif isinstance(rows, Mapping):
+        frame = _made(dict(rows), None)
+    elif isinstance(rows, np.ndarray) or (isinstance(rows, Sequence) and not isinstance(rows, str | bytes)):
+        frame = _listed(rows, features)
+    else:
+        raise BadRows(
+            "rows are a DataFrame, {column: values}, [{column: value}, …] or an array in the order of training, not a"
+            f" {type(rows).__name__}"
+        )
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise BadRows(f"the rows have two columns named {twice!r}: rename one")
+    return frame
+
+
+def _listed(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
+    names = [feature.name for feature in features]
+    if len(rows) == 0:
+        return _made([], names)
+    if isinstance(rows[0], Mapping):
+        if not all(isinstance(row, Mapping) for row in rows):
+            raise BadRows("some rows have names for their values and some have not: name all")
+        for row in rows:  # a value that was left out would become a gap
+            if missing := [feature.name for feature in features if feature.used and feature.name not in row]:
+                raise MissingColumns(missing, list(row))
+        return _made(list(rows), None)
+    widths = {len(row) if isinstance(row, Sequence) and not isinstance(row, str) else _width(row) for row in rows}
+    if widths != {len(names)}:
+        found = " or ".join("no" if width is None else str(width) for width in sorted(widths, key=str))
+        raise BadRows(
+            f"rows without names have {len(names)} values each, in the order of training"
+            f" ({', '.join(names[:5])}{', …' if names[5:] else ''}); these have {found}"
+        )
+    return _made(rows, names)
+
+
+def _width(row: Any) -> int | None:
+    return int(row.shape[0]) if getattr(row, "ndim", 0) == 1 else None
+
+
+def _made(rows: Any, names: list[str] | None) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        return pd.DataFrame(rows, columns=names)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BadRows(f"the rows do not make a table: {_one_line(error)}") from error
+
+
+def _column(column: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
+    import pandas as pd
+
+    try:
+        empty = bool(column.isna().all())
+        if feature.kind == "string":
+            converted = column.astype("str") if empty else _text(column, feature)
+        elif feature.kind.startswith("timestamp"):
+            converted = _dates(column, feature, empty=empty)
+        else:
+            converted = column.astype("float64") if empty and len(column) else _numbers(column, feature)
+    except (ValueError, TypeError, OverflowError, pd.errors.OutOfBoundsDatetime) as error:
+        raise BadRows(f"column {feature.name!r} cannot be read as {_said(feature)}: {_one_line(error)}") from error
+    if not feature.gaps and converted.isna().any():
+        raise BadRows(f"column {feature.name!r} has gaps, and the model was trained with its impute set to error")
+    return converted
+
+
+def _numbers(column: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
+    import numpy as np
+    import pandas as pd
+    from pandas.api import types
+
+    if not len(column):
+        return column.astype("float64")
+    if types.is_object_dtype(column) and not any(isinstance(value, str | bytes) for value in column):
+        column = pd.to_numeric(column)
+    if types.is_bool_dtype(column) and not types.is_object_dtype(column):
+        column = column.astype("float64")
+    if not types.is_numeric_dtype(column) or types.is_complex_dtype(column):
+        raise _other_type(column, feature)
+    if types.is_extension_array_dtype(column):  # with a mask for gaps
+        column = pd.Series(column.to_numpy("float64", na_value=np.nan), column.index)
+    if types.is_float_dtype(column) and (column.abs() > LARGEST).any():
+        raise BadRows(f"column {feature.name!r} has values that are infinite or beyond 3.4e38")
+    return column
+
+
+def _text(column: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
+    if not all(isinstance(value, str) for value in column.dropna().unique()):
+        raise _other_type(column, feature)
+    return column.astype("object").where(column.notna(), None).astype("str")
+
+
+def _dates(column: "pd.Series[Any]", feature: Feature, *, empty: bool) -> "pd.Series[Any]":
+    import pandas as pd
+    from pandas.api import types
+
+    zone = feature.kind.partition("tz=")[2].rstrip("]") or None
+    if not empty and (types.is_numeric_dtype(column) or types.is_bool_dtype(column)):
+        raise _other_type(column, feature)
+    moments = pd.to_datetime(column.astype("object") if empty else column, format="ISO8601")
+    if not empty and (moments.dt.tz is not None) != (zone is not None):
+        raise BadRows(f"column {feature.name!r} was trained {'with' if zone else 'without'} a time zone: give it so")
+    if zone:
+        moments = moments.dt.tz_localize("UTC") if moments.dt.tz is None else moments
+        moments = moments.dt.tz_convert(zone)
+    return moments.dt.as_unit("us")
+
+
+def _other_type(column: "pd.Series[Any]", feature: Feature) -> BadRows:
+    example = next(iter(column.dropna()), None)
+    return BadRows(f"column {feature.name!r} was {_said(feature)} at training; these rows have {str(example)[:40]!r}")
+
+
+def _said(feature: Feature) -> str:
+    if feature.kind == "string":
+        return "text"
+    return "dates" if feature.kind.startswith("timestamp") else "numbers"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
