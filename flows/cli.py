@@ -127,15 +127,20 @@ def train(
 def deploy(
     name: Name = None,
     project_name: NameOption = None,
-    strategy: Annotated[str, typer.Option(help="best_score, most_recent or rollback.")] = "best_score",
+    strategy: Annotated[
+        str | None, typer.Option(help="best_score (the default), most_recent, rollback, or specific with --model-id.")
+    ] = None,
     algorithm_name: Algorithm = None,
+    model_id: Annotated[int | None, typer.Option(help="This model, whatever its score.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the model that a strategy chooses live.
+    """Make the model that a strategy chooses live, or a specific one.
 
     - `frontrunner deploy digits --strategy most_recent --algorithm-name svm`
+    - `frontrunner deploy digits --model-id 7`
     """
-    _deploy(_project(name, project_name), strategy, algorithm_name, as_json)
+    chosen = strategy or ("best_score" if model_id is None else "specific")
+    _deploy(_project(name, project_name), chosen, algorithm_name, as_json, model_id)
 
 
 @app.command()
@@ -328,11 +333,13 @@ def reconcile(as_json: AsJson = False) -> None:
         sys.exit(1)
 
 
-def _deploy(project_name: str, strategy: str, algorithm_name: str | None, as_json: bool) -> None:
+def _deploy(
+    project_name: str, strategy: str, algorithm_name: str | None, as_json: bool, model_id: int | None = None
+) -> None:
     """Without Prefect: the way back must be open when its server is not."""
     from tasks.promotion import deploy, said
 
-    result = deploy(project_name, strategy, algorithm_name, uuid4().hex)
+    result = deploy(project_name, strategy, algorithm_name, uuid4().hex, model_id)
     if as_json:
         _print_json(result)
     else:

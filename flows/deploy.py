@@ -15,21 +15,23 @@ from tasks.requests import request_key
 @flow(name="deploy", flow_run_name="deploy {project_name} by {strategy}", validate_parameters=False)
 def deploy(
     project_name: str,
-    strategy: Literal["best_score", "most_recent", "rollback"] = "best_score",
+    strategy: Literal["best_score", "most_recent", "rollback", "specific"] = "best_score",
     algorithm_name: str | None = None,
+    model_id: int | None = None,
 ) -> DeployResult:
     """Make the model that a strategy chooses live.
 
     Args:
         project_name: The project whose live model is to change.
         strategy: best_score: the highest key metric ever. most_recent: the newest trained model. rollback: the model
-            that was live before this one.
+            that was live before this one. specific: the model of model_id.
         algorithm_name: Choose only among models of this algorithm, such as svm; empty: among all.
+        model_id: The model to deploy, with the strategy specific alone.
 
     Returns:
         What is live now; `changed` is False when it was live already.
     """
-    return _deploy(project_name, strategy, algorithm_name)
+    return _deploy(project_name, strategy, algorithm_name, model_id)
 
 
 @flow(name="best-score", flow_run_name="best_score {project_name}", validate_parameters=False)
@@ -65,7 +67,7 @@ def rollback(project_name: str, algorithm_name: str | None = None) -> DeployResu
     return _deploy(project_name, "rollback", algorithm_name)
 
 
-def _deploy(project_name: str, strategy: str, algorithm_name: str | None) -> DeployResult:
-    result = deploy_model(project_name, strategy, algorithm_name, request_key())
+def _deploy(project_name: str, strategy: str, algorithm_name: str | None, model_id: int | None = None) -> DeployResult:
+    result = deploy_model(project_name, strategy, algorithm_name, request_key(), model_id)
     report_deploy(result)
     return result

@@ -14,10 +14,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from registry.errors import InvalidName, NoCandidate, RegistryConflict, TaskMismatch, UnknownModel, UnknownProject
-from registry.queries import model_record, score_of, snapshot_record
+from registry.queries import ID_LIMIT, model_record, score_of, snapshot_record
 from registry.schema import Deployment, Model, Project, Snapshot, now
 from registry.session import transaction
-from registry.strategies import STRATEGIES, live
+from registry.strategies import STRATEGIES, live, specific
 from registry.values import Artifact, Decision, DeployResult, ModelRecord, SnapshotRecord, Verdict
 from registry.vocabulary import Sampling, Status, Strategy, Task
 
@@ -183,10 +183,12 @@ def deploy(
     strategy: Strategy,
     algorithm_name: str | None = None,
     *,
+    model_id: int | None = None,
     request_key: str,
     deployed_by: str,
 ) -> DeployResult:
-    """Makes the strategy's choice live; choosing what is live already adds nothing. The same key again adds nothing.
+    """Makes the strategy's choice live, which is `model_id` for `specific`; choosing what is live already adds nothing.
+    The same key again adds nothing.
 
     Raises:
         UnknownProject: there is no such project.
@@ -203,7 +205,12 @@ def deploy(
                 )
             return done
         incumbent = session.scalar(live(project.id))
-        chosen = session.scalar(STRATEGIES[strategy](project.id, algorithm_name))
+        if model_id is None:
+            chosen = session.scalar(STRATEGIES[strategy](project.id, algorithm_name))
+        else:
+            chosen = session.scalar(specific(project.id, model_id)) if 0 < model_id < ID_LIMIT else None
+        if chosen is None and model_id is not None:
+            raise _not_deployable(session, project, model_id)
         if chosen is None:
             raise _no_candidate(session, project, strategy, algorithm_name, incumbent)
         changed = incumbent is None or chosen.id != incumbent.id
@@ -269,6 +276,13 @@ def _model(session: Session, model_id: int) -> Model:
     if model is None:
         raise UnknownModel(model_id)
     return model
+
+
+def _not_deployable(session: Session, project: Project, model_id: int) -> NoCandidate:
+    model = session.get(Model, model_id) if 0 < model_id < ID_LIMIT else None
+    if model is None or model.project_id != project.id:
+        return NoCandidate(f"{project.name!r} has no model {model_id}: `frontrunner models` lists those that it has")
+    return NoCandidate(f"model {model_id} of {project.name!r} is {model.status}, not trained: it cannot answer")
 
 
 def _no_candidate(

@@ -36,6 +36,11 @@ def rollback(project_id: int, algorithm_name: str | None = None) -> Select[tuple
     return _of(algorithm_name, earlier).order_by(Deployment.seq.desc()).limit(1)
 
 
+def specific(project_id: int, model_id: int) -> Select[tuple[Model]]:
+    """That model, if it is one of the project's that are trained."""
+    return _trained(project_id).where(Model.id == model_id)
+
+
 STRATEGIES: dict[Strategy, Callable[[int, str | None], Select[tuple[Model]]]] = {
     Strategy.BEST_SCORE: best_score,
     Strategy.MOST_RECENT: most_recent,

@@ -26,11 +26,12 @@ class Status(StrEnum):
 
 
 class Strategy(StrEnum):
-    """Why a model was deployed; a person chooses among the first three, `new_score` is the automatic rule."""
+    """Why a model was deployed; `new_score` is the automatic rule, the others are what a person may ask for."""
 
     BEST_SCORE = "best_score"
     MOST_RECENT = "most_recent"
     ROLLBACK = "rollback"
+    SPECIFIC = "specific"
     NEW_SCORE = "new_score"
 
 
@@ -51,7 +52,7 @@ def strategy_named(value: str) -> Strategy:
     """A strategy that a person may ask for.
 
     Raises:
-        UnknownValue: it is none of best_score, most_recent, rollback.
+        UnknownValue: it is none of best_score, most_recent, rollback, specific.
     """
     return _member("strategy", value, [s for s in Strategy if s is not Strategy.NEW_SCORE])
 

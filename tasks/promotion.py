@@ -6,10 +6,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from registry import history, queries
-from registry.errors import AllCandidatesFailed
+from registry.errors import AllCandidatesFailed, InvalidInput
 from registry.history import Rule, checked_name
 from registry.values import Decision, DeployResult, ModelRecord, Verdict
-from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Status, Task, strategy_named
+from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Status, Strategy, Task, strategy_named
 from tasks import tracking
 from tasks.requests import requested_by
 from tasks.snapshots import Training
@@ -80,24 +80,40 @@ def promote(training: Training, models: list[ModelRecord], automatic_deploy: boo
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{strategy}")
-def deploy_model(project_name: str, strategy: str, algorithm_name: str | None, key: str) -> DeployResult:
+def deploy_model(
+    project_name: str, strategy: str, algorithm_name: str | None, key: str, model_id: int | None = None
+) -> DeployResult:
     """The manual deploy as a step of a flow."""
-    result = deploy(project_name, strategy, algorithm_name, key)
+    result = deploy(project_name, strategy, algorithm_name, key, model_id)
     log.info("%s", said(result))
     return result
 
 
-def deploy(project_name: str, strategy: str, algorithm_name: str | None, key: str) -> DeployResult:
+def deploy(
+    project_name: str, strategy: str, algorithm_name: str | None, key: str, model_id: int | None = None
+) -> DeployResult:
     """Makes the strategy's choice live. MLflow's alias follows if it can; the deploy does not wait for it to be well.
 
     Raises:
-        InvalidInput: there is no such strategy.
+        InvalidInput: there is no such strategy, or the arguments do not go together.
         UnknownProject, NoCandidate: there is nothing that could be deployed; the history is unchanged.
     """
     name, chosen = checked_name(project_name), strategy_named(strategy)
-    result = history.deploy(name, chosen, algorithm_name or None, request_key=key, deployed_by=requested_by())
+    _check_choice(chosen, algorithm_name, model_id)
+    result = history.deploy(
+        name, chosen, algorithm_name or None, model_id=model_id, request_key=key, deployed_by=requested_by()
+    )
     tracking.mirror_live(name)
     return result
+
+
+def _check_choice(strategy: Strategy, algorithm_name: str | None, model_id: int | None) -> None:
+    if strategy is not Strategy.SPECIFIC and model_id is not None:
+        raise InvalidInput(f"{strategy} chooses by itself: leave model_id out, or deploy by 'specific'")
+    if strategy is Strategy.SPECIFIC and algorithm_name:
+        raise InvalidInput("a specific model has its algorithm: leave algorithm_name out")
+    if strategy is Strategy.SPECIFIC and (not isinstance(model_id, int) or isinstance(model_id, bool)):
+        raise InvalidInput(f"'specific' deploys the model of model_id, a number, not {model_id!r}")
 
 
 def said(result: DeployResult) -> str:

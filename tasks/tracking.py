@@ -34,6 +34,7 @@ log = logging.getLogger("frontrunner")
 LIVE = "live"  # the alias, so that models:/frontrunner-1@live is what answers for project 1
 FILE = "model.skops"  # as MLflow's scikit-learn flavour calls it
 SIGNATURE_ROWS = 100
+EXAMPLE_ROWS = 3
 MIRROR_SECONDS = 30  # a deploy waits no longer for MLflow, whatever hangs there
 STORE_SECONDS = 120  # while another process makes the local store
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
@@ -164,6 +165,7 @@ def save_model(parent: Run, run_id: str, model: ModelRecord, pipeline: Any, X: A
                     str(path),
                     mlflow_model=Model(run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id),
                     signature=_signature(X, y),
+                    input_example=X.head(EXAMPLE_ROWS),
                     pip_requirements=_requirements(pipeline),
                     serialization_format="skops",
                     skops_trusted_types=list(TRUSTED_TYPES),

@@ -176,7 +176,7 @@ def test_a_link_out_of_the_data_root(data: Path) -> None:
 def test_33_an_unknown_strategy(data: Path) -> None:
     train("p", **CLASSIFY)
     before = recorded()
-    with pytest.raises(UnknownValue, match="choose one of best_score, most_recent, rollback"):
+    with pytest.raises(UnknownValue, match="choose one of best_score, most_recent, rollback, specific"):
         deploy("p", "newest")
     assert recorded() == before
 

@@ -62,6 +62,14 @@ class TestDeploying:
             "changed": True,
         }
 
+    def test_a_specific_model(self, story: Story) -> None:
+        assert (
+            "model 1 (svm, score 0.7000) went live by specific"
+            in frontrunner("deploy", "churn", "--model-id", "1").stdout
+        )
+        done = frontrunner("deploy", "churn", "--model-id", "2", "--strategy", "rollback")
+        assert done.stderr == "error: rollback chooses by itself: leave model_id out, or deploy by 'specific'\n"
+
     @pytest.mark.parametrize("command", ["best-score", "most-recent", "deploy"])
     def test_what_is_live_already(self, story: Story, command: str) -> None:
         done = frontrunner(command, "churn")

@@ -129,7 +129,7 @@ class TestRows:
         "columns of unequal length": (lambda rows: {"number": [1], "color": []}, BadRows, "do not make a table"),
         "columns that are values": (lambda rows: dict.fromkeys(FEATURES, 1), BadRows, "do not make a table"),
         "two columns of one name": (lambda rows: rows[[*FEATURES, "color"]], BadRows, "two columns named 'color'"),
-        "names and none": (lambda rows: [{"number": 1}, [1]], MissingColumns, "color"),
+        "names and none": (lambda rows: [{"number": 1}, [1]], BadRows, "some rows have names"),
         "one text": (lambda rows: "rows.csv", BadRows, "not a str"),
         "nothing": (lambda rows: None, BadRows, "not a NoneType"),
     }  # fmt: skip

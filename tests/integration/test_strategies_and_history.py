@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from registry import history, queries
 from registry.errors import (
+    InvalidInput,
     InvalidName,
     NoCandidate,
     RegistryConflict,
@@ -21,6 +22,7 @@ from registry.errors import (
 from registry.session import transaction
 from registry.values import Artifact, DeployResult
 from registry.vocabulary import Strategy, Task, strategy_named
+from tasks import promotion
 from tests.support.story import Story
 
 
@@ -269,8 +271,44 @@ class TestEveryStrategy:
             story.deploys("best_score", key="one click")
         assert len(story.history) == 3
 
+    def test_a_specific_model_whatever_its_score(self, story: Story) -> None:
+        low = story.trained(0.1, "svm")
+        story.trained_and_promoted(0.9)
+        result = story.deploys("specific", model_id=low)
+        assert (result.model_id, result.algorithm_name, result.strategy, result.changed) == (
+            low,
+            "svm",
+            "specific",
+            True,
+        )
+        assert not story.deploys("specific", model_id=low).changed
+        assert story.history[-1] == (2, "specific", low)
+        assert story.deploys("rollback").score == 0.9
+
+    def test_a_specific_model_that_cannot_answer(self, story: Story) -> None:
+        foreign, failed = Story("other").trained(0.9), story.failed()
+        for model_id in (foreign, 99, 0, -1, 2**63):
+            with pytest.raises(NoCandidate, match=f"'churn' has no model {model_id}"):
+                story.deploys("specific", model_id=model_id)
+        with pytest.raises(NoCandidate, match=f"model {failed} of 'churn' is failed, not trained"):
+            story.deploys("specific", model_id=failed)
+        assert story.history == []
+
+    @pytest.mark.parametrize(
+        ("strategy", "algorithm_name", "model_id", "said"),
+        [
+            ("specific", None, None, "'specific' deploys the model of model_id"),
+            ("specific", None, "7", "a number, not '7'"),
+            ("specific", "svm", 7, "leave algorithm_name out"),
+            ("rollback", None, 7, "rollback chooses by itself"),
+        ],
+    )
+    def test_what_does_not_go_together(self, story: Story, strategy, algorithm_name, model_id, said) -> None:
+        with pytest.raises(InvalidInput, match=said):
+            promotion.deploy("churn", strategy, algorithm_name, "key", model_id)
+
     def test_a_person_cannot_ask_for_the_automatic_strategy(self) -> None:
-        with pytest.raises(UnknownValue, match="choose one of best_score, most_recent, rollback"):
+        with pytest.raises(UnknownValue, match="choose one of best_score, most_recent, rollback, specific"):
             strategy_named("new_score")
 
 

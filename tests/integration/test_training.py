@@ -2,10 +2,12 @@
 
 import json
 import logging
+import os
 import re
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from flows.deploy import deploy, rollback
 from flows.train import train
-from registry import queries, settings
+from registry import Predictor, queries, settings
 from registry.artifacts import load_pipeline, verified
 from registry.errors import (
     AllCandidatesFailed,
@@ -326,13 +328,30 @@ class TestTheMirror:
         assert self.live_version(client) == str(first.live_model_id)
         assert len(client.search_model_versions("name = 'frontrunner-1'")) == 2
 
-    def test_models_live_loads_and_answers(self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-        import mlflow
-
-        result = train("iris", **IRIS, algorithms=["xgboost"])
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.tracking_uri())
-        monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")  # its safety switch covers skops as well
-        X = sources.read("sklearn:iris").to_pandas().drop(columns="target")
-        mirrored = mlflow.pyfunc.load_model("models:/frontrunner-1@live")
-        ours = load_pipeline(queries.model(result.live_model_id).artifact)
-        assert np.array_equal(mirrored.predict(X), ours.predict(X))
+    def test_mlflows_own_server_gives_the_same_answers(self, client: MlflowClient, workspace: Path) -> None:
+        """`mlflow models serve` on the alias, asked for rows with gaps and text."""
+        draw = np.random.default_rng(0)
+        rows = pd.DataFrame({
+            "x": np.where(draw.random(80) < 0.2, np.nan, draw.normal(size=80)),
+            "colour": pd.Series(draw.choice(["red", "green"], 80), dtype="str"),
+            "kind": draw.choice(["gem", "pebble"], 80),
+        })  # fmt: skip
+        (workspace / "data").mkdir()
+        rows.to_parquet("data/stones.parquet")
+        train("stones", "classification", "files:stones.parquet", "kind", algorithms=["xgboost"])
+        port = free_port()
+        command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", "models:/frontrunner-1@live"]
+        command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+        # Its switch against pickles covers skops files as well.
+        env = os.environ | {
+            "MLFLOW_TRACKING_URI": settings.tracking_uri(),
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # it looks for uvicorn there
+        }
+        asked = {"dataframe_split": json.loads(rows.drop(columns="kind").to_json(orient="split"))}
+        with running(command, lambda: answers(f"http://127.0.0.1:{port}/ping"), workspace / "serve.log", env=env):
+            answer = httpx.post(f"http://127.0.0.1:{port}/invocations", json=asked, timeout=60)
+        assert answer.json() == {"predictions": Predictor("stones").predict(rows).tolist()}
+        model = client.get_logged_model(queries.live_model("stones").mlflow_model_id)
+        files = {file.path for file in client.list_logged_model_artifacts(model.model_id)}
+        assert {"MLmodel", "model.skops", "input_example.json"} <= files

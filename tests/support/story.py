@@ -71,9 +71,16 @@ class Story:
         self.promoted(model_id)
         return model_id
 
-    def deploys(self, strategy: str, algorithm: str | None = None, key: str | None = None) -> DeployResult:
+    def deploys(
+        self, strategy: str, algorithm: str | None = None, key: str | None = None, model_id: int | None = None
+    ) -> DeployResult:
         return history.deploy(
-            self.project, Strategy(strategy), algorithm, request_key=key or self.key(), deployed_by="the story"
+            self.project,
+            Strategy(strategy),
+            algorithm,
+            model_id=model_id,
+            request_key=key or self.key(),
+            deployed_by="the story",
         )
 
     @property

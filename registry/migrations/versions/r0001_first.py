@@ -123,7 +123,8 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("seq >= 1", name="ck_deployments_seq_from_one"),
         sa.CheckConstraint(
-            "strategy IN ('best_score', 'most_recent', 'rollback', 'new_score')", name="ck_deployments_strategy"
+            "strategy IN ('best_score', 'most_recent', 'rollback', 'specific', 'new_score')",
+            name="ck_deployments_strategy",
         ),
         sqlite_autoincrement=True,
     )
