@@ -88,7 +88,7 @@ def test_a_typed_error_or_a_model_that_answers(prefect: str, mlflow_store: Path,
     outcomes = {"trained": 0, "refused": 0}
 
     @settings(
-        max_examples=60,
+        max_examples=40,
         deadline=None,
         derandomize=True,
         database=None,

@@ -14,7 +14,14 @@ from uuid import UUID
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    DeploymentFilter,
+    DeploymentFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 
 from flows.train import train
 from registry import queries
@@ -118,7 +125,8 @@ def test_the_scheduled_training_and_its_parameters(worker: None, client: SyncPre
     assert [str(schedule.schedule.cron) for schedule in scheduled.schedules] == ["0 3 * * *"]
     assert scheduled.parameters["relation_name"] == "sklearn:digits"
     until = time.monotonic() + 120  # the server's scheduler looks every few seconds at what was deployed
-    while not (runs := [run for run in client.read_flow_runs() if run.deployment_id == scheduled.id]):
+    its = DeploymentFilter(id=DeploymentFilterId(any_=[scheduled.id]))
+    while not (runs := client.read_flow_runs(deployment_filter=its)):
         assert time.monotonic() < until, "the schedule made no run"
         time.sleep(1)
     assert {run.state.name for run in runs} == {"Scheduled"}
@@ -135,7 +143,7 @@ def test_the_form_explains_itself(worker: None, client: SyncPrefectClient, name:
 
 def test_closed_sets_are_dropdowns(worker: None, client: SyncPrefectClient) -> None:
     deploy = client.read_deployment_by_name("deploy/deploy").parameter_openapi_schema["properties"]
-    assert deploy["strategy"]["enum"] == ["best_score", "most_recent", "rollback"]
+    assert deploy["strategy"]["enum"] == ["best_score", "most_recent", "rollback", "specific"]
     train = client.read_deployment_by_name("train/train").parameter_openapi_schema["properties"]
     assert train["task"]["anyOf"][0]["enum"] == ["classification", "regression"]
     assert "random_forest" in train["algorithms"]["anyOf"][0]["items"]["enum"]

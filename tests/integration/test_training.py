@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from time import monotonic
 
 import httpx
 import numpy as np
@@ -17,10 +18,11 @@ from threadpoolctl import threadpool_limits
 
 from flows.deploy import deploy, rollback
 from flows.train import train
-from registry import Predictor, queries, settings
+from registry import Predictor, artifacts, history, queries, settings
 from registry.artifacts import load_pipeline, verified
 from registry.errors import (
     AllCandidatesFailed,
+    ArtifactMissing,
     BadData,
     BadHyperparameter,
     InvalidInput,
@@ -29,6 +31,7 @@ from registry.errors import (
     UnknownValue,
 )
 from registry.values import DeployResult
+from registry.vocabulary import Strategy
 from tasks import algorithms, sources, tracking, training
 from tests.support.limits import Limits
 from tests.support.processes import answers, free_port, running
@@ -244,6 +247,20 @@ def test_a_real_mlflow_server_that_keeps_the_files(
         assert len(load_pipeline(model.artifact).classes_) == 3
         version = MlflowClient(address, address).get_model_version_by_alias(tracking.registered_name(1), "live")
         assert version.tags["frontrunner.model_id"] == str(model.id)
+        # Bounded: with room for nothing, only the file that is in use stays.
+        cache = workspace / ".frontrunner" / "cache"
+        assert len(list(cache.iterdir())) > 1
+        (cache / model.artifact.sha256).write_bytes(b"another")
+        monkeypatch.setattr(artifacts, "CACHE_BYTES", 0)
+        assert Predictor("iris").model.id == model.id
+        assert [path.name for path in cache.iterdir()] == [model.artifact.sha256]
+    # The store is down: what was fetched is there, what was not is missing in one line and soon.
+    assert Predictor("iris").model.id == model.id
+    history.deploy("iris", Strategy.ROLLBACK, request_key="down", deployed_by="a test")
+    started = monotonic()
+    with pytest.raises(ArtifactMissing, match="cannot be fetched"):
+        Predictor("iris")
+    assert monotonic() - started < 60
     assert not (workspace / ".frontrunner" / "mlflow.db").exists()
 
 
@@ -252,11 +269,11 @@ class TestTheCoresAreShared:
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An estimator of the test's own looks at the limits; as its type is not trusted, it cannot be saved."""
-        for name in ("linear", "ridge"):
+        for name in ("lasso", "ridge"):
             monkeypatch.setitem(algorithms.REGRESSION, name, "tests.support.limits.Limits")
         monkeypatch.setattr(training, "cpu_count", lambda: 2)
         with threadpool_limits(3), pytest.raises(AllCandidatesFailed, match=r"cannot be saved.*Limits"):
-            train("diabetes", "regression", "sklearn:diabetes", "target", algorithms=["linear", "ridge"])
+            train("diabetes", "regression", "sklearn:diabetes", "target", algorithms=["lasso", "ridge"])
         assert len(Limits.seen) == 6  # two candidates: fit, predict to score, predict to plot
         assert all(limits == ({1}, {1}, 1) for limits in Limits.seen)
 
