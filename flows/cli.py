@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import typer
 
+from registry import settings
 from registry.errors import FrontrunnerError, PrefectUnavailable
 
 app = typer.Typer(
@@ -168,6 +169,54 @@ def rollback(
     - `frontrunner rollback digits`
     """
     _deploy(_project(name, project_name), "rollback", algorithm_name, as_json)
+
+
+@app.command()
+def predict(
+    name: Name = None,
+    project_name: NameOption = None,
+    relation_name: Annotated[str | None, typer.Option(help="The rows to score; none: JSON on standard input.")] = None,
+    output: Annotated[
+        str | None, typer.Option(help="files:scored.parquet, files:scored.csv or warehouse:public.scored.")
+    ] = None,
+    if_exists: Annotated[str, typer.Option(help="replace, or append to a table.")] = "replace",
+    as_json: AsJson = False,
+) -> None:
+    """Answer with the live model: for rows of JSON on standard input, or for a relation, into a file or a table.
+
+    - `echo '{"Chins": 5, "Situps": 162, "Jumps": 60}' | frontrunner predict exercise`
+    - `frontrunner predict digits --relation-name files:new.parquet --output files:scored.parquet`
+    """
+    project = _project(name, project_name)
+    if (relation_name is None) != (output is None):
+        raise typer.BadParameter("--relation-name and --output go together; without both, rows are read as JSON")
+    if relation_name is None or output is None:
+        _predict_rows(project, as_json)
+        return
+    from tasks.predictions import score_relation
+
+    result = score_relation(project, relation_name, output, if_exists, uuid4().hex)
+    if as_json:
+        _print_json(result)
+    else:
+        print(f"{result.output}: {result.rows:,} rows of model {result.model_id} ({result.algorithm_name})")
+
+
+@app.command()
+def serve(
+    project_name: Annotated[str | None, typer.Option(help="Only this project; none: every one.")] = None,
+    host: Annotated[str, typer.Option(help="Where to listen; the default is this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any free one.")] = 8000,
+    refresh_seconds: Annotated[float, typer.Option(help="How soon a deploy is seen.")] = 0.5,
+) -> None:
+    """Answer over HTTP with the live models; http://127.0.0.1:8000/docs says how. A token in FRONTRUNNER_TOKEN is asked
+    for.
+
+    - `frontrunner serve --project-name digits`
+    """
+    from registry.service import serve
+
+    serve(project_name, host, port, settings.token(), refresh_seconds)
 
 
 @app.command()
@@ -344,6 +393,24 @@ def _deploy(
         _print_json(result)
     else:
         print(said(result))
+
+
+def _predict_rows(project_name: str, as_json: bool) -> None:
+    from registry import Predictor
+
+    text = sys.stdin.read()
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"standard input is not JSON: {error}") from None
+    if isinstance(rows, dict) and not any(isinstance(value, list) for value in rows.values()):
+        rows = [rows]  # one row
+    model, answers = Predictor(project_name).answer(rows)
+    if as_json:
+        _print_json({"predictions": answers.tolist(), "model_id": model.id, "algorithm_name": model.algorithm})
+    else:
+        for answer in answers.tolist():
+            print(answer if not isinstance(answer, list) else " ".join(map(str, answer)))
 
 
 def _project(name: str | None, project_name: str | None) -> str:

@@ -27,6 +27,11 @@ def artifact_root() -> str | None:
     return (folder / "artifacts").absolute().as_uri()
 
 
+def token() -> str | None:
+    """What `frontrunner serve` asks of whoever asks it; None: nothing."""
+    return os.environ.get("FRONTRUNNER_TOKEN") or None
+
+
 def cache() -> Path:
     """Where artifacts of a remote store are kept by their digest."""
     return Path(HOME) / "cache"

@@ -6,11 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from flows.train import train
-from registry import queries
+from registry import Predictor, queries
 from tasks.algorithms import NAMES
 from tasks.reports import TrainResult
 from tests.support.story import Story
@@ -18,10 +19,18 @@ from tests.support.story import Story
 BIN = Path(sys.executable).parent
 
 
-def frontrunner(*arguments: str, api: str | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
+def frontrunner(
+    *arguments: str, api: str | None = None, stdin: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
     env = os.environ | settings | ({"PREFECT_API_URL": api} if api else {})
     return subprocess.run(
-        [BIN / "frontrunner", *arguments], env=env, capture_output=True, text=True, timeout=300, check=False
+        [BIN / "frontrunner", *arguments],
+        env=env,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
@@ -110,6 +119,34 @@ class TestLists:
     def test_projects(self, story: Story) -> None:
         assert json.loads(frontrunner("projects", "--json").stdout)[0]["algorithm_name"] == "linear"
         assert "churn" in frontrunner("projects").stdout
+
+
+class TestPredicting:
+    @pytest.fixture
+    def trained(self, prefect: str, mlflow_store: Path) -> None:
+        train("exercise", "regression", "sklearn:linnerud", "Weight", ["linear"])
+
+    ROW: ClassVar = {"Chins": 5, "Situps": 162, "Jumps": 60, "Waist": 36, "Pulse": 50}
+
+    def test_one_row_of_json_or_several(self, trained: None) -> None:
+        expected = Predictor("exercise").predict([self.ROW]).tolist()
+        assert float(frontrunner("predict", "exercise", stdin=json.dumps(self.ROW)).stdout) == expected[0]
+        columns = {name: [value, value] for name, value in self.ROW.items()}
+        for rows in ([self.ROW, self.ROW], columns):
+            done = frontrunner("predict", "exercise", "--json", stdin=json.dumps(rows))
+            assert json.loads(done.stdout) == {
+                "predictions": expected * 2,
+                "model_id": 1,
+                "algorithm_name": "linear",
+            }
+
+    def test_what_is_wrong_is_one_line(self, trained: None) -> None:
+        done = frontrunner("predict", "exercise", stdin='{"Chins": 5}')
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "lack 'Situps', 'Jumps'" in done.stderr
+        assert frontrunner("predict", "exercise", stdin="Chins=5").returncode == 2
+        assert frontrunner("predict", "exercise", "--output", "files:a.csv").returncode == 2
+        assert "there is no project 'body'" in frontrunner("predict", "body", stdin="[]").stderr
 
 
 class TestDetails:
