@@ -62,6 +62,11 @@ class Predictor:
         return self._loaded.model
 
     @property
+    def features(self) -> list[tuple[str, str]]:
+        """The columns of training with their Arrow types, in the order of a row without names."""
+        return [(feature.name, feature.kind) for feature in self._loaded.features]
+
+    @property
     def classes(self) -> "np.ndarray[Any, Any]":
         """The labels, in the order of predict_proba's columns. Raises: NoProbabilities: it is a regression."""
         return _classes(self._loaded)
@@ -83,6 +88,10 @@ class Predictor:
             MissingColumns, BadRows: as `predict`.
             NoProbabilities: the live model has none.
         """
+        return self.answer_proba(rows)[2]
+
+    def answer_proba(self, rows: Any) -> "tuple[LiveModel, np.ndarray[Any, Any], np.ndarray[Any, Any]]":
+        """The model, its classes, and its probabilities of them: all three of one model, as `answer` does it."""
         loaded = self._loaded
         classes = _classes(loaded)
         if not hasattr(loaded.pipeline, "predict_proba"):
@@ -90,7 +99,8 @@ class Predictor:
         import numpy as np
 
         X = aligned(rows, loaded.features)
-        return np.asarray(loaded.pipeline.predict_proba(X)) if len(X) else np.empty((0, len(classes)))
+        found = np.asarray(loaded.pipeline.predict_proba(X)) if len(X) else np.empty((0, len(classes)))
+        return loaded.model, classes, found
 
     def answer(self, rows: Any) -> "tuple[LiveModel, np.ndarray[Any, Any]]":
         """The predictions and the model that they are of, even when another one goes live meanwhile."""

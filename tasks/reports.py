@@ -12,6 +12,7 @@ from prefect.context import FlowRunContext
 from registry import queries
 from registry.values import Decision, DeployResult, ModelRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Task
+from tasks.predictions import PredictResult
 from tasks.promotion import said
 from tasks.snapshots import Training
 from tasks.statistics import statistics_table
@@ -71,6 +72,14 @@ def report_deploy(result: DeployResult) -> None:
     """What was live, what is, and how to undo it, on the run's page."""
     undo = "" if not result.changed else f"\n\nTo undo it, run `rollback` for `{result.project_name}`."
     _publish("deploy", f"**{said(result)}**{undo}", said(result))
+
+
+@task(cache_policy=NO_CACHE, task_run_name="report")
+def report_predictions(result: PredictResult) -> None:
+    """What was scored by which model, on the run's page."""
+    model = f"{result.algorithm_name} (model {result.model_id})"
+    scored = f"{result.rows:,} rows of {result.relation_name} were scored by {model}"
+    _publish("predictions", f"**{scored}** into {result.output}", scored)
 
 
 def leaderboard(result: TrainResult) -> list[list[str]]:

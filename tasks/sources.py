@@ -10,6 +10,7 @@ from registry import settings
 from registry.errors import BadData, MissingExtra, UnknownRelation
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
     from sqlalchemy import Engine
 
@@ -17,6 +18,8 @@ SKLEARN = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
 READ_ROWS = 10_000  # fetched from a database at a time: as Python objects they take many times their size
 DUCKDB = "duckdb:///"  # read by its own package, which needs no driver of SQLAlchemy's
 CSV_BLOCK = 2**31 - 1  # bytes; a column's type is told from the first block
+CSV_PART = 2**24
+PART_ROWS = 50_000
 
 
 def read(relation_name: str) -> "pa.Table":
@@ -28,20 +31,74 @@ def read(relation_name: str) -> "pa.Table":
         UnknownRelation: there is no such source, file, table or view; the message lists what there is.
         BadData: it is there but cannot be read.
     """
-    source, colon, name = relation_name.partition(":")
-    if not colon or not name:
-        raise UnknownRelation(f"relation {relation_name!r} is not SOURCE:NAME; sources are {_listed(_sources())}")
+    source, name, url = located(relation_name)
     if source == "sklearn":
         return _read_sklearn(name)
     if source == "files":
-        return _read_file(name)
+        path = _readable_file(name)
+        with _readable(relation_name):
+            return _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
+    if url.startswith(DUCKDB):
+        with _duckdb_table(source, url, name) as table:
+            return table.to_arrow_table()
+    import pyarrow as pa
+
+    # The chunks stay where they are.
+    return pa.concat_tables(list(_table_parts(source, url, name)), promote_options="permissive")
+
+
+def parts(relation_name: str, types: "dict[str, pa.DataType]") -> "Iterator[pa.Table]":
+    """The same rows part by part, at least one of them; `types` says what a CSV file cannot.
+
+    A column's type is that of its values in the part.
+
+    Raises:
+        UnknownRelation, BadData: as `read`; the latter also after some parts.
+    """
+    source, name, url = located(relation_name)
+    if source == "sklearn":
+        yield from _slices(_read_sklearn(name))
+    elif source == "files":
+        path = _readable_file(name)
+        with _readable(relation_name):
+            yield from _csv_parts(path, types) if path.suffix == ".csv" else _parquet_parts(path)
+    elif url.startswith(DUCKDB):
+        with _duckdb_table(source, url, name) as table:
+            yield from _filled(table.to_arrow_reader(PART_ROWS))
+    else:
+        yield from _table_parts(source, url, name)
+
+
+def located(relation_name: str) -> tuple[str, str, str]:
+    """Source, name in it, and its database's address (empty for scikit-learn's sets and files).
+
+    Raises:
+        UnknownRelation: it has another form, or there is no such source.
+    """
+    source, colon, name = str(relation_name).partition(":")
+    if not colon or not name:
+        raise UnknownRelation(f"relation {relation_name!r} is not SOURCE:NAME; sources are {_listed(_sources())}")
+    if source in ("sklearn", "files"):
+        return source, name, ""
     url = settings.source_url(source)
     if url is None:
         raise UnknownRelation(
             f"there is no source {source!r}: sources are {_listed(_sources())}; SOURCE_{source.upper()}_URL would name"
             " a database"
         )
-    return _read_table(source, url, name)
+    return source, name, url
+
+
+def file_path(name: str) -> Path:
+    """A path below DATA_ROOT, whether a file is there or not. Raises: UnknownRelation: it would be elsewhere."""
+    root = settings.data_root().resolve()
+    try:
+        path = (root / name).resolve()  # a link is followed before it is judged
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise UnknownRelation(f"files:{name!r} cannot be the name of a file: {error}") from error
+    if not path.is_relative_to(root):
+        raise UnknownRelation(f"files:{name} is outside DATA_ROOT, {root}")
+    return path
 
 
 def _sources() -> list[str]:
@@ -57,21 +114,17 @@ def _read_sklearn(name: str) -> "pa.Table":
     return pa.Table.from_pandas(getattr(datasets, f"load_{name}")(as_frame=True).frame, preserve_index=False)
 
 
-def _read_file(name: str) -> "pa.Table":
-    root = settings.data_root().resolve()
+def _readable_file(name: str) -> Path:
+    path, root = file_path(name), settings.data_root().resolve()
     try:
-        path = (root / name).resolve()  # a link is followed before it is judged
         there = path.suffix in (".csv", ".parquet") and path.is_file()
-    except (OSError, ValueError) as error:  # a name that no file can have
+    except (OSError, ValueError) as error:
         raise UnknownRelation(f"files:{name!r} cannot be the name of a file: {error}") from error
-    if not path.is_relative_to(root):
-        raise UnknownRelation(f"files:{name} is outside DATA_ROOT, {root}")
     if not there:
         raise UnknownRelation(
             f"there is no CSV or Parquet file {name!r} below {root}; there are {_listed(_files(root))}"
         )
-    with _readable(f"files:{name}"):
-        return _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
+    return path
 
 
 def _read_csv(path: Path) -> "pa.Table":
@@ -89,39 +142,79 @@ def _read_parquet(path: Path) -> "pa.Table":
     from pyarrow import parquet
 
     table = parquet.ParquetFile(path).read()
-    index = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
-    return table.drop_columns([name for name in index if name in table.column_names])  # no column of the frame
+    index = _index_columns(table.schema)
+    return table.drop_columns([name for name in table.column_names if name in index])
+
+
+def _index_columns(schema: "pa.Schema") -> list[Any]:
+    """Those that pandas wrote beside the columns of a frame."""
+    return list(json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", []))
 
 
 def _files(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.suffix in (".csv", ".parquet"))
+    return sorted(
+        str(path.relative_to(root))
+        for path in root.rglob("*.*")
+        if path.suffix in (".csv", ".parquet") and path.is_file()
+    )
 
 
-def _read_table(source: str, url: str, name: str) -> "pa.Table":
-    schema, _, bare = name.rpartition(".")
-    if url.startswith(DUCKDB):
-        return _read_duckdb(source, url.removeprefix(DUCKDB), schema or "main", bare)
+def _slices(table: "pa.Table") -> "Iterator[pa.Table]":
+    for start in range(0, max(table.num_rows, 1), PART_ROWS):
+        yield table.slice(start, PART_ROWS)
+
+
+def _filled(reader: "pa.RecordBatchReader") -> "Iterator[pa.Table]":
+    """Its batches as tables; an empty one if there is none."""
+    import pyarrow as pa
+
+    yield reader.schema.empty_table()
+    for batch in reader:
+        yield pa.Table.from_batches([batch])
+
+
+def _csv_parts(path: Path, types: "dict[str, pa.DataType]") -> "Iterator[pa.Table]":
+    from pyarrow import csv
+
+    reader = csv.open_csv(
+        path,
+        read_options=csv.ReadOptions(block_size=CSV_PART),
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(strings_can_be_null=True, column_types=types),
+    )
+    with reader:
+        yield from _filled(reader)
+
+
+def _parquet_parts(path: Path) -> "Iterator[pa.Table]":
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(path)
+    kept = [name for name in file.schema_arrow.names if name not in _index_columns(file.schema_arrow)]
+    yield file.schema_arrow.empty_table().select(kept)
+    for batch in file.iter_batches(PART_ROWS, columns=kept):
+        yield pa.Table.from_batches([batch])
+
+
+def _table_parts(source: str, url: str, name: str) -> "Iterator[pa.Table]":
+    """Rows of Python values as tables, the first one empty."""
+    import pyarrow as pa
     from sqlalchemy import select, table, text
 
-    with _database(source, url, name) as engine:
+    schema, _, bare = name.rpartition(".")
+    with database(source, url, name) as engine:
         _refuse_unknown(source, name, bare, _relations(engine, schema or None))
         # One statement: the rows are those of one moment, whatever is written meanwhile.
         statement = select(text("*")).select_from(table(bare, schema=schema or None))
         streaming = {"stream_results": True, "max_row_buffer": READ_ROWS}
         with engine.connect().execution_options(**streaming) as connection, _readable(f"{source}:{name}"):
             result = connection.execute(statement)
-            return _joined(list(result.keys()), result.partitions(READ_ROWS))
-
-
-def _joined(names: list[str], chunks: "Iterable[Sequence[Sequence[Any]]]") -> "pa.Table":
-    """Rows of Python values to one table, chunk by chunk."""
-    import pyarrow as pa
-
-    tables = [pa.table([pa.nulls(0)] * len(names), names=names)]
-    for rows in chunks:
-        columns = zip(*rows, strict=True)
-        tables.append(pa.table([_column(*named) for named in zip(names, columns, strict=True)], names=names))
-    return pa.concat_tables(tables, promote_options="permissive")  # the chunks stay where they are
+            names = list(result.keys())
+            yield pa.table([pa.nulls(0)] * len(names), names=names)
+            for rows in result.partitions(READ_ROWS):
+                columns = zip(*rows, strict=True)
+                yield pa.table([_column(*named) for named in zip(names, columns, strict=True)], names=names)
 
 
 def _column(name: str, values: "Sequence[Any]") -> "pa.Array[Any]":
@@ -133,17 +226,20 @@ def _column(name: str, values: "Sequence[Any]") -> "pa.Array[Any]":
         raise BadData(f"column {name!r} does not hold values of one type: cast it ({_one_line(error)})") from error
 
 
-def _read_duckdb(source: str, file: str, schema: str, name: str) -> "pa.Table":
+@contextmanager
+def _duckdb_table(source: str, url: str, name: str) -> "Iterator[duckdb.DuckDBPyRelation]":
     import duckdb
 
+    file, (schema, _, bare) = url.removeprefix(DUCKDB), name.rpartition(".")
     if not Path(file).is_file():
         raise BadData(f"the database file of source {source!r} does not exist")
     known = "SELECT table_name FROM information_schema.tables WHERE table_schema = ? ORDER BY 1"
     with _readable(f"{source}:{name}"), duckdb.connect(file, read_only=True) as connection:
-        there = [row[0] for row in connection.execute(known, [schema]).fetchall()]
-        _refuse_unknown(source, name, name, there)
-        quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
-        return connection.table(quoted).to_arrow_table()
+        connection.execute("SET enable_progress_bar = false")  # it would write on standard output
+        there = [row[0] for row in connection.execute(known, [schema or "main"]).fetchall()]
+        _refuse_unknown(source, name, bare, there)
+        quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema or "main", bare))
+        yield connection.table(quoted)
 
 
 def _refuse_unknown(source: str, name: str, bare: str, there: list[str]) -> None:
@@ -168,13 +264,15 @@ def _one_line(error: Exception) -> str:
 
 
 @contextmanager
-def _database(source: str, url: str, name: str) -> "Iterator[Engine]":
-    """The source's engine while it is read; what goes wrong is one line, without the address."""
+def database(source: str, url: str, name: str, verb: str = "read") -> "Iterator[Engine]":
+    """The source's engine while it is used; what goes wrong is one line, without the address."""
     from sqlalchemy import create_engine
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+    # With SQLite a transaction is begun by hand: its driver would begin none before a CREATE.
+    options = {"connect_args": {"isolation_level": None}} if url.startswith("sqlite") else {}
     try:
-        engine = create_engine(url)
+        engine = create_engine(url, **options)
     except ModuleNotFoundError as error:
         if error.name == "psycopg":
             raise MissingExtra(f"the source {source!r}", "postgres") from error
@@ -190,7 +288,7 @@ def _database(source: str, url: str, name: str) -> "Iterator[Engine]":
         yield engine
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
-        raise BadData(f"{source}:{name} cannot be read: {reason}") from error
+        raise BadData(f"{source}:{name} cannot be {verb}: {reason}") from error
     finally:
         engine.dispose()
 

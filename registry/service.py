@@ -1,0 +1,340 @@
+"""Predictions over HTTP, in the formats of MLflow's scoring protocol: a small FastAPI application around Predictors."""
+
+import hmac
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from threading import Lock
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from registry import queries
+from registry.errors import (
+    BadRows,
+    FrontrunnerError,
+    InvalidInput,
+    NoProbabilities,
+    NothingDeployed,
+    UnknownProject,
+)
+from registry.history import checked_name
+from registry.predictor import Predictor
+from registry.vocabulary import Task
+
+log = logging.getLogger("frontrunner")
+
+MAX_BYTES = 10_000_000  # of a request
+STATUS: dict[type[FrontrunnerError], int] = {
+    UnknownProject: 404,
+    NothingDeployed: 409,
+    InvalidInput: 422,
+    NoProbabilities: 422,
+}
+UNAVAILABLE = 503  # any other error of ours: the registry or the store is away, or a file is not what it was
+FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+
+
+class Error(BaseModel):
+    error: str = Field(description="What is wrong and what would mend it, in one line.")
+
+
+class Split(BaseModel):
+    columns: list[str]
+    data: list[list[Any]]
+    index: list[Any] | None = Field(None, description="Not looked at.")
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    probabilities: bool = Field(False, description="Probabilities of the classes instead of labels.")
+
+
+class Rows(BaseModel):
+    """The rows, in exactly one of four formats; columns are found by name, rows without names are in training order."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"dataframe_records": [{"Chins": 5, "Situps": 162, "Jumps": 60}]}]},
+    )
+    dataframe_split: Split | None = None
+    dataframe_records: list[dict[str, Any]] | None = None
+    instances: list[dict[str, Any]] | list[list[Any]] | None = None
+    inputs: dict[str, list[Any]] | list[list[Any]] | None = None
+    params: Params = Params()
+
+    @model_validator(mode="after")
+    def one_format(self) -> "Rows":
+        if sum(getattr(self, name) is not None for name in FORMATS) != 1:
+            raise ValueError(f"give the rows in exactly one of {', '.join(FORMATS)}")
+        return self
+
+    def table(self) -> Any:
+        """As a Predictor takes them."""
+        if self.dataframe_split is None:
+            return next(rows for name in FORMATS if (rows := getattr(self, name)) is not None)
+        names, data = self.dataframe_split.columns, self.dataframe_split.data
+        if len(set(names)) < len(names) or any(len(row) != len(names) for row in data):
+            raise BadRows("dataframe_split has columns that are named once, and a value for each in every row")
+        return {name: [row[number] for row in data] for number, name in enumerate(names)}
+
+
+class ModelName(BaseModel):
+    id: int
+    algorithm: str
+    seq: int = Field(description="The number of the deployment that made it live.")
+
+
+class Predictions(BaseModel):
+    predictions: list[Any] = Field(description="One for each row: a label, a number, or a list of targets.")
+    model: ModelName
+    classes: list[Any] | None = Field(None, description="What the columns of probabilities are of.")
+
+
+class FeatureColumn(BaseModel):
+    name: str
+    type: str
+
+
+class Live(ModelName):
+    project_name: str
+    task: Task
+    score: float
+    y_column_names: list[str]
+    features: list[FeatureColumn] = Field(description="In the order of rows without names.")
+
+
+class Listed(BaseModel):
+    project_name: str
+    task: Task
+    model_id: int | None = Field(description="The live model; null: none is.")
+    algorithm_name: str | None
+    score: float | None
+
+
+class Health(BaseModel):
+    status: str
+
+
+class Metrics:
+    """What Prometheus collects; a project's name is a label only once the project is known to exist."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "frontrunner_requests", "Requests by route and status.", ["route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "frontrunner_predict_seconds", "From a request's rows to its answers.", ["project"], registry=self.registry
+        )
+        self.rows = Counter(
+            "frontrunner_predicted_rows", "Rows that were answered.", ["project"], registry=self.registry
+        )
+        self.live = Gauge("frontrunner_live_model", "The id of the model.", ["project"], registry=self.registry)
+
+
+class Predictors:
+    """One for each project, made when it is first asked for."""
+
+    def __init__(self, only: str | None, refresh_seconds: float) -> None:
+        self._only, self._refresh_seconds = only, refresh_seconds
+        self._made: dict[str, Predictor] = {}
+        self._making = Lock()
+
+    def of(self, project_name: str) -> Predictor:
+        name = checked_name(project_name)
+        if self._only not in (None, name):
+            raise UnknownProject(name, [str(self._only)])
+        found = self._made.get(name)
+        if found is None:
+            with self._making:
+                found = self._made.get(name) or Predictor(name, self._refresh_seconds)
+                self._made[name] = found
+        return found
+
+    def close(self) -> None:
+        for predictor in self._made.values():
+            predictor.close()
+
+
+class Edge:
+    """Outside of all handlers: no body is read beyond the limit, and every answer is counted."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_bytes: int) -> None:
+        self._app, self._metrics, self._max_bytes = app, metrics, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._max_bytes:
+                raise HTTPException(413, f"a request has at most {self._max_bytes:,} bytes: send the rows in parts")
+            return message
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")
+                self._metrics.requests.labels(route, message["status"]).inc()
+            await send(message)
+
+        await self._app(scope, limited, counted)
+
+
+def new_app(
+    project_name: str | None = None,
+    *,
+    token: str | None = None,
+    refresh_seconds: float = 0.5,
+    max_bytes: int = MAX_BYTES,
+) -> FastAPI:
+    """The application; `project_name` serves that project alone, `token` is asked of every request but /health."""
+    only = None if project_name is None else checked_name(project_name)
+    predictors, metrics = Predictors(only, refresh_seconds), Metrics()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        predictors.close()
+
+    app = FastAPI(
+        title="Frontrunner",
+        description="Predictions of the models that are live. A deploy or a rollback is seen without a restart.",
+        version="1",
+        lifespan=lifespan,
+    )
+    app.add_middleware(Edge, metrics=metrics, max_bytes=max_bytes)
+    app.add_exception_handler(FrontrunnerError, _ours)
+    app.add_exception_handler(RequestValidationError, _unlike)
+    app.add_exception_handler(StarletteHTTPException, _http)
+    _add_routes(app, only, predictors, metrics, [Depends(_asking_for(token))] if token else [])
+    return app
+
+
+def serve(project_name: str | None, host: str, port: int, token: str | None, refresh_seconds: float) -> None:
+    """Answers until it is stopped."""
+    import uvicorn
+
+    uvicorn.run(new_app(project_name, token=token, refresh_seconds=refresh_seconds), host=host, port=port)
+
+
+def _add_routes(app: FastAPI, only: str | None, predictors: Predictors, metrics: Metrics, guarded: list[Any]) -> None:
+    def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+        return {status: {"model": Error} for status in (*statuses, *([401] if guarded else []))}
+
+    @app.get("/health", tags=["operation"])
+    def health() -> Health:
+        """That the service is up; neither the registry nor a model is asked."""
+        return Health(status="ok")
+
+    @app.get(
+        "/metrics",
+        tags=["operation"],
+        dependencies=guarded,
+        response_class=PlainTextResponse,
+        responses=documented() | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    def prometheus() -> Response:
+        """Requests, seconds, rows and live models, for Prometheus."""
+        return PlainTextResponse(generate_latest(metrics.registry))
+
+    @app.get("/projects", tags=["projects"], dependencies=guarded, responses=documented(503))
+    def projects() -> list[Listed]:
+        """Every project that is served, and what is live in it."""
+        return [
+            Listed.model_validate(row, from_attributes=True)
+            for row in queries.projects()
+            if only in (None, row.project_name)
+        ]
+
+    # Before the description of a project, whose name may hold slashes.
+    @app.post(
+        "/projects/{name:path}/predict",
+        tags=["projects"],
+        dependencies=guarded,
+        responses=documented(400, 404, 409, 413, 422, 503),
+        response_model_exclude_none=True,
+    )
+    def predict(name: str, rows: Rows) -> Predictions:
+        """Answers of the live model, all of one model."""
+        predictor = predictors.of(name)
+        with metrics.seconds.labels(checked_name(name)).time():
+            answers = _answered(predictor, rows)
+        metrics.rows.labels(checked_name(name)).inc(len(answers.predictions))
+        metrics.live.labels(checked_name(name)).set(answers.model.id)
+        return answers
+
+    @app.get("/projects/{name:path}", tags=["projects"], dependencies=guarded, responses=documented(404, 409, 422, 503))
+    def project(name: str) -> Live:
+        """What is live in a project, and the columns that it was trained on."""
+        predictor = predictors.of(name)
+        model = predictor.model
+        columns = [FeatureColumn(name=column, type=kind) for column, kind in predictor.features]
+        return Live.model_validate({**_fields(model), "features": columns})
+
+
+def _answered(predictor: Predictor, rows: Rows) -> Predictions:
+    try:
+        if rows.params.probabilities:
+            model, classes, found = predictor.answer_proba(rows.table())
+            return Predictions(predictions=found.tolist(), model=_named(model), classes=classes.tolist())
+        model, found = predictor.answer(rows.table())
+        return Predictions(predictions=found.tolist(), model=_named(model))
+    except FrontrunnerError:
+        raise
+    except Exception as error:  # what an estimator says of rows that only it cannot take
+        log.exception("a prediction for %r failed", predictor.model.project_name)
+        reason = " ".join(str(error).split())[:200]
+        raise BadRows(f"the model cannot take these rows: {type(error).__name__}: {reason}") from error
+
+
+def _named(model: Any) -> ModelName:
+    return ModelName(id=model.id, algorithm=model.algorithm, seq=model.seq)
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in Live.model_fields if name != "features"}
+
+
+def _asking_for(token: str) -> Callable[..., None]:
+    bearer = HTTPBearer(auto_error=False, description="FRONTRUNNER_TOKEN of the service.")
+
+    def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
+        if given is None or not hmac.compare_digest(given.credentials.encode(), token.encode()):
+            raise HTTPException(401, "a token is needed: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"})
+
+    return check
+
+
+async def _ours(_request: Request, error: Exception) -> Response:
+    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), UNAVAILABLE)
+    return JSONResponse({"error": str(error)}, status)
+
+
+async def _unlike(_request: Request, error: Exception) -> Response:
+    """A request of another shape: the first thing that is wrong, and where."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return JSONResponse({"error": "the body is not JSON"}, 400)
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    said = str(first["msg"]).removeprefix("Value error, ")
+    text = f"{where}: {said}" if where else said
+    return JSONResponse({"error": " ".join(text.encode("utf-8", "replace").decode().split())[:500]}, 422)
+
+
+async def _http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
