@@ -46,7 +46,7 @@ def test_help_has_every_command_and_examples() -> None:
     out = frontrunner("--help").stdout
     for command in (
         "train", "deploy", "best-score", "most-recent", "rollback", "projects", "models", "history", "upgrade",
-        "reconcile", "model", "snapshot", "algorithms",
+        "reconcile", "model", "snapshot", "algorithms", "predict", "serve",
     ):  # fmt: skip
         assert command in out
     assert "frontrunner train digits --task classification" in frontrunner("train", "--help").stdout

@@ -18,19 +18,33 @@ from tasks.sources import SKLEARN
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-TOUR = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line.startswith("frontrunner")]
+TOUR = [
+    line
+    for kind, block in BLOCKS
+    if kind == "sh"
+    for line in block.splitlines()
+    if line.startswith(("frontrunner", "echo"))
+]
 PYTHON = [block for kind, block in BLOCKS if kind == "python"]
 
 
 @pytest.mark.slow
 def test_the_tour(prefect: str, mlflow_store: Path) -> None:
-    assert len(TOUR) == 8
+    assert len(TOUR) == 10
     env = os.environ | {"PREFECT_API_URL": prefect}
     out = ""
     for line in TOUR:
-        name, *arguments = shlex.split(line)
-        command = [Path(sys.executable).parent / name, *arguments]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        said, _, command = line.rpartition(" | ")
+        name, *arguments = shlex.split(command)
+        done = subprocess.run(
+            [Path(sys.executable).parent / name, *arguments],
+            env=env,
+            input="".join(shlex.split(said)[1:]),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         assert done.returncode == 0, line + done.stderr
         out = done.stdout
     assert '"strategy": "rollback"' in out
@@ -38,7 +52,7 @@ def test_the_tour(prefect: str, mlflow_store: Path) -> None:
 
 @pytest.mark.slow
 def test_the_python(prefect: str, mlflow_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(PYTHON) == 3
+    assert len(PYTHON) == 4
     exec(compile("\n".join(PYTHON), "README.md", "exec"), {})
     assert "first one live" in capsys.readouterr().out
 

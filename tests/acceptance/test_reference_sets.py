@@ -45,6 +45,7 @@ def test_train_then_deploy_by_every_strategy(prefect: str, mlflow_store: Path, p
     assert [row.seq for row in history] == list(range(len(history), 0, -1))
 
 
+@pytest.mark.filterwarnings("ignore:Operation with range:DeprecationWarning")  # MLflow's, of its input example
 def test_digits_logistic_regression_has_the_known_figures(prefect: str, mlflow_store: Path) -> None:
     with pytest.warns(match="lbfgs failed to converge"):  # 100 iterations, as the figures were made
         result = train("digits", "classification", "sklearn:digits", "target", ["linear"], test_sampling="last")

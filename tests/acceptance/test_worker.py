@@ -31,7 +31,14 @@ from tests.support.processes import running
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-FORMS = ["train/train", "deploy/deploy", "best-score/best-score", "most-recent/most-recent", "rollback/rollback"]
+FORMS = [
+    "train/train",
+    "deploy/deploy",
+    "best-score/best-score",
+    "most-recent/most-recent",
+    "rollback/rollback",
+    "predict/predict",
+]
 Command = Callable[..., str]
 
 
@@ -132,7 +139,7 @@ def test_the_scheduled_training_and_its_parameters(worker: None, client: SyncPre
     assert {run.state.name for run in runs} == {"Scheduled"}
     assert {run.expected_start_time.hour for run in runs} == {3}
     names = {f"{deployment.name}" for deployment in client.read_deployments()}
-    assert names >= {"train-digits-nightly", "train", "deploy", "best-score", "most-recent", "rollback"}
+    assert names >= {"train-digits-nightly", "train", "deploy", "best-score", "most-recent", "rollback", "predict"}
 
 
 @pytest.mark.parametrize("name", FORMS)
