@@ -64,7 +64,12 @@ class Predictor:
     @property
     def features(self) -> list[tuple[str, str]]:
         """The columns of training with their Arrow types, in the order of a row without names."""
-        return [(feature.name, feature.kind) for feature in self._loaded.features]
+        return self.described()[1]
+
+    def described(self) -> tuple[LiveModel, list[tuple[str, str]]]:
+        """The model and its features, both of one model."""
+        loaded = self._loaded
+        return loaded.model, [(feature.name, feature.kind) for feature in loaded.features]
 
     @property
     def classes(self) -> "np.ndarray[Any, Any]":

@@ -2,17 +2,17 @@
 
 import hmac
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from threading import Lock
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,6 +39,7 @@ STATUS: dict[type[FrontrunnerError], int] = {
     NoProbabilities: 422,
 }
 UNAVAILABLE = 503  # any other error of ours: the registry or the store is away, or a file is not what it was
+OPEN = ("/health", "/docs", "/openapi.json")  # without the token: they tell nothing of a project
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
@@ -54,7 +55,7 @@ class Split(BaseModel):
 
 class Params(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    probabilities: bool = Field(False, description="Probabilities of the classes instead of labels.")
+    probabilities: StrictBool = Field(False, description="Probabilities of the classes instead of labels.")
 
 
 class Rows(BaseModel):
@@ -146,7 +147,7 @@ class Predictors:
     def __init__(self, only: str | None, refresh_seconds: float) -> None:
         self._only, self._refresh_seconds = only, refresh_seconds
         self._made: dict[str, Predictor] = {}
-        self._making = Lock()
+        self._making: dict[str, Lock] = {}
 
     def of(self, project_name: str) -> Predictor:
         name = checked_name(project_name)
@@ -154,10 +155,15 @@ class Predictors:
             raise UnknownProject(name, [str(self._only)])
         found = self._made.get(name)
         if found is None:
-            with self._making:
+            queries.live_deployment(name)  # raises without a lock: who asks for nothing holds nobody up, nor leaves one
+            with self._making.setdefault(name, Lock()):
                 found = self._made.get(name) or Predictor(name, self._refresh_seconds)
                 self._made[name] = found
         return found
+
+    def live(self) -> dict[str, int]:
+        """The models that answer, by project."""
+        return {name: predictor.model.id for name, predictor in list(self._made.items())}
 
     def close(self) -> None:
         for predictor in self._made.values():
@@ -165,16 +171,16 @@ class Predictors:
 
 
 class Edge:
-    """Outside of all handlers: no body is read beyond the limit, and every answer is counted."""
+    """Outside of all handlers: no body is read without the token or beyond the limit, and every answer is counted."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_bytes: int) -> None:
-        self._app, self._metrics, self._max_bytes = app, metrics, max_bytes
+    def __init__(self, app: ASGIApp, metrics: Metrics, token: str | None, max_bytes: int) -> None:
+        self._app, self._metrics, self._token, self._max_bytes = app, metrics, token, max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        read = 0
+        read, status = 0, 500  # what the server makes of an error that no handler knows
 
         async def limited() -> Message:
             nonlocal read
@@ -185,12 +191,26 @@ class Edge:
             return message
 
         async def counted(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "none")
-                self._metrics.requests.labels(route, message["status"]).inc()
+                status = message["status"]
             await send(message)
 
-        await self._app(scope, limited, counted)
+        try:
+            await (self._app if self._may(scope) else _REFUSED)(scope, limited, counted)
+        finally:
+            self._metrics.requests.labels(getattr(scope.get("route"), "path", "none"), status).inc()
+
+    def _may(self, scope: Scope) -> bool:
+        if self._token is None or scope["path"] in OPEN:
+            return True
+        kind, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+        return kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token.encode())
+
+
+_REFUSED = JSONResponse(
+    {"error": "a token is needed: Authorization: Bearer …"}, 401, headers={"WWW-Authenticate": "Bearer"}
+)
 
 
 def new_app(
@@ -201,6 +221,10 @@ def new_app(
     max_bytes: int = MAX_BYTES,
 ) -> FastAPI:
     """The application; `project_name` serves that project alone, `token` is asked of every request but /health."""
+    if not refresh_seconds > 0:
+        raise InvalidInput(f"refresh_seconds is a number above 0, not {refresh_seconds!r}")
+    if token is not None and not (token and token.isascii()):
+        raise InvalidInput("the token is ASCII text: not every client could send another")
     only = None if project_name is None else checked_name(project_name)
     predictors, metrics = Predictors(only, refresh_seconds), Metrics()
 
@@ -215,11 +239,14 @@ def new_app(
         version="1",
         lifespan=lifespan,
     )
-    app.add_middleware(Edge, metrics=metrics, max_bytes=max_bytes)
+    app.add_middleware(Edge, metrics=metrics, token=token, max_bytes=max_bytes)
     app.add_exception_handler(FrontrunnerError, _ours)
     app.add_exception_handler(RequestValidationError, _unlike)
     app.add_exception_handler(StarletteHTTPException, _http)
-    _add_routes(app, only, predictors, metrics, [Depends(_asking_for(token))] if token else [])
+    app.add_exception_handler(Exception, _unexpected)
+    # It only describes the token, which Edge asks for.
+    bearer = HTTPBearer(auto_error=False, description="FRONTRUNNER_TOKEN of the service.")
+    _add_routes(app, only, predictors, metrics, [Depends(bearer)] if token else [])
     return app
 
 
@@ -248,7 +275,9 @@ def _add_routes(app: FastAPI, only: str | None, predictors: Predictors, metrics:
     )
     def prometheus() -> Response:
         """Requests, seconds, rows and live models, for Prometheus."""
-        return PlainTextResponse(generate_latest(metrics.registry))
+        for name, model_id in predictors.live().items():
+            metrics.live.labels(name).set(model_id)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/projects", tags=["projects"], dependencies=guarded, responses=documented(503))
     def projects() -> list[Listed]:
@@ -273,15 +302,13 @@ def _add_routes(app: FastAPI, only: str | None, predictors: Predictors, metrics:
         with metrics.seconds.labels(checked_name(name)).time():
             answers = _answered(predictor, rows)
         metrics.rows.labels(checked_name(name)).inc(len(answers.predictions))
-        metrics.live.labels(checked_name(name)).set(answers.model.id)
         return answers
 
     @app.get("/projects/{name:path}", tags=["projects"], dependencies=guarded, responses=documented(404, 409, 422, 503))
     def project(name: str) -> Live:
         """What is live in a project, and the columns that it was trained on."""
-        predictor = predictors.of(name)
-        model = predictor.model
-        columns = [FeatureColumn(name=column, type=kind) for column, kind in predictor.features]
+        model, features = predictors.of(name).described()
+        columns = [FeatureColumn(name=column, type=kind) for column, kind in features]
         return Live.model_validate({**_fields(model), "features": columns})
 
 
@@ -308,16 +335,6 @@ def _fields(model: Any) -> dict[str, Any]:
     return {name: getattr(model, name) for name in Live.model_fields if name != "features"}
 
 
-def _asking_for(token: str) -> Callable[..., None]:
-    bearer = HTTPBearer(auto_error=False, description="FRONTRUNNER_TOKEN of the service.")
-
-    def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
-        if given is None or not hmac.compare_digest(given.credentials.encode(), token.encode()):
-            raise HTTPException(401, "a token is needed: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"})
-
-    return check
-
-
 async def _ours(_request: Request, error: Exception) -> Response:
     status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), UNAVAILABLE)
     return JSONResponse({"error": str(error)}, status)
@@ -331,6 +348,8 @@ async def _unlike(_request: Request, error: Exception) -> Response:
         return JSONResponse({"error": "the body is not JSON"}, 400)
     where = ".".join(str(part) for part in first["loc"] if part != "body")
     said = str(first["msg"]).removeprefix("Value error, ")
+    if not where and first["type"] == "model_attributes_type":
+        said = "the body is a JSON object, sent with Content-Type: application/json"
     text = f"{where}: {said}" if where else said
     return JSONResponse({"error": " ".join(text.encode("utf-8", "replace").decode().split())[:500]}, 422)
 
@@ -338,3 +357,8 @@ async def _unlike(_request: Request, error: Exception) -> Response:
 async def _http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    """The server logs it."""
+    return JSONResponse({"error": "an unexpected error, which the service's log tells"}, 500)

@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
 from flows.train import train
 from registry import Predictor, history, queries
 from registry.artifacts import load_pipeline
+from registry.errors import InvalidInput
 from registry.service import new_app
 from registry.vocabulary import Strategy
 from tests.support.processes import free_port
@@ -173,6 +174,8 @@ class TestErrors:
             ("iris", good | {"inputs": []}, 422, "exactly one of dataframe_split"),
             ("iris", {}, 422, "exactly one of dataframe_split"),
             ("iris", {"rows": []}, 422, "rows: Extra inputs"),
+            ("iris", [], 422, "the body is a JSON object"),
+            ("iris", good | {"params": {"probabilities": "yes"}}, 422, "params.probabilities"),
             ("iris", {"dataframe_split": {"columns": ["a", "a"], "data": []}}, 422, "named once"),
             ("iris", {"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}, 422, "a value for each"),
         ]
@@ -199,18 +202,45 @@ class TestErrors:
         assert large.json()["error"] == "a request has at most 1,000 bytes: send the rows in parts"
 
     def test_a_token(self, iris: None) -> None:
-        app = new_app(token="sécret")
+        app = new_app(token="secret")
         with served(app) as client:
             assert client.get("/health").status_code == 200
             for headers in (
                 {},
                 {"Authorization": "Bearer other"},
-                {"Authorization": b"Basic s\xe9cret"},
+                {"Authorization": b"Basic secret"},
             ):
                 refused = client.get("/projects", headers=headers)
                 assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
                 assert client.post("/projects/iris/predict", json={}, headers=headers).status_code == 401
-            assert client.get("/projects", headers={"Authorization": b"Bearer s\xe9cret"}).status_code == 200
+            assert client.get("/projects", headers={"Authorization": b"Bearer secret"}).status_code == 200
+
+    @pytest.mark.parametrize("token", ["", "sécret"])
+    def test_a_token_that_not_every_client_could_send(self, token: str) -> None:
+        with pytest.raises(InvalidInput, match="ASCII"):
+            new_app(token=token)
+
+    def test_without_the_token_no_body_is_looked_at(self, iris: None) -> None:
+        with served(new_app(token="secret", max_bytes=1000)) as client:
+            for body in (b"{", b" " * 1001):
+                assert client.post("/projects/iris/predict", content=body).status_code == 401
+
+    @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+    def test_refresh_seconds_are_refused_before_a_client_asks(self, seconds: float) -> None:
+        with pytest.raises(InvalidInput, match="refresh_seconds"):
+            new_app(refresh_seconds=seconds)
+
+    def test_an_error_of_our_own_is_json_and_counted(self) -> None:
+        app = new_app()
+
+        def broken() -> None:
+            raise RuntimeError
+
+        app.add_api_route("/broken", broken)
+        with served(app) as client:
+            assert "log" in client.get("/broken").json()["error"]
+            metrics = httpx.get(client.base_url.join("/metrics")).text  # uvicorn closes the connection of such an error
+        assert 'route="/broken",status="500"} 1.0' in metrics
 
     def test_one_project_alone(self, iris: None) -> None:
         train("other", "regression", "sklearn:linnerud", "Weight", algorithms=["linear"])
@@ -226,7 +256,10 @@ class TestDeploysMeanwhile:
             assert client.get("/projects/iris").json()["algorithm"] == "ridge"
             deploy("iris")
             sleep(1)
-            assert client.get("/projects/iris").json()["algorithm"] == "linear"
+            now = client.get("/projects/iris").json()
+            assert now["algorithm"] == "linear"
+            metrics = client.get("/metrics").text
+            assert f'frontrunner_live_model{{project="iris"}} {now["id"]}.0' in metrics.splitlines()
 
     def test_no_request_fails_and_each_answer_is_of_one_model(self, client: httpx.Client) -> None:
         frame, stop = rows(), threading.Event()
