@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
+import httpx
 import pytest
 
 from flows.train import train
 from registry import Predictor, queries
 from tasks.algorithms import NAMES
 from tasks.reports import TrainResult
+from tests.support.processes import answers, free_port, running
 from tests.support.story import Story
 
 BIN = Path(sys.executable).parent
@@ -147,6 +149,23 @@ class TestPredicting:
         assert frontrunner("predict", "exercise", stdin="Chins=5").returncode == 2
         assert frontrunner("predict", "exercise", "--output", "files:a.csv").returncode == 2
         assert "there is no project 'body'" in frontrunner("predict", "body", stdin="[]").stderr
+
+    def test_a_relation_into_a_file(self, trained: None, workspace: Path) -> None:
+        done = frontrunner("predict", "exercise", "--relation-name", "sklearn:linnerud", "--output", "files:out.csv")
+        assert done.stdout == "files:out.csv: 20 rows of model 1 (linear)\n"
+        assert len((workspace / "data" / "out.csv").read_text().splitlines()) == 21
+
+    def test_serve(self, trained: None, workspace: Path) -> None:
+        port = str(free_port())
+        command = [str(BIN / "frontrunner"), "serve", "--project-name", "exercise", "--port", port]
+        env = os.environ | {"FRONTRUNNER_TOKEN": "secret"}
+        address = f"http://127.0.0.1:{port}"
+        with running(command, lambda: answers(f"{address}/health"), workspace / "serve.log", env=env):
+            asked = {"dataframe_records": [self.ROW]}
+            assert httpx.post(f"{address}/projects/exercise/predict", json=asked).status_code == 401
+            headers = {"Authorization": "Bearer secret"}
+            answer = httpx.post(f"{address}/projects/exercise/predict", json=asked, headers=headers)
+            assert answer.json()["predictions"] == Predictor("exercise").predict([self.ROW]).tolist()
 
 
 class TestDetails:

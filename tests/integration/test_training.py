@@ -330,6 +330,24 @@ class TestFailures:
         assert queries.projects() == []
 
 
+def test_what_mlflow_says_of_a_model_is_never_asked(client: MlflowClient, workspace: Path) -> None:
+    """Its description in the store is not covered by our digest: one that would load code changes nothing."""
+    train("iris", **IRIS, algorithms=["svm"])
+    described = Path(queries.live_model("iris").artifact.uri.removeprefix("file://")).with_name("MLmodel")
+    code = "import pathlib; pathlib.Path('trapped').touch()"
+    described.write_text(f"flavors:\n  python_function:\n    loader_module: os\n    code: {code!r}\n")
+    assert len(Predictor("iris").predict(np.zeros((2, 4)))) == 2
+    assert not (workspace / "trapped").exists()
+
+
+def test_nothing_of_ours_loads_a_pickle_or_a_model_by_mlflow() -> None:
+    root = Path(__file__).parents[2]
+    sources = [path.read_text() for folder in ("flows", "tasks", "registry") for path in (root / folder).rglob("*.py")]
+    assert len(sources) > 30
+    for call in (r"\bpickle\.", r"\bjoblib\.load", r"load_model\(", r"import (cloud)?pickle"):
+        assert not [source for source in sources if re.search(call, source)], call
+
+
 class TestTheMirror:
     def live_version(self, client: MlflowClient) -> str:
         name = tracking.registered_name(1)
