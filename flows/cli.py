@@ -5,13 +5,13 @@ import logging
 import os
 import sys
 import warnings
-from dataclasses import asdict, is_dataclass
-from datetime import datetime
+from dataclasses import asdict
 from typing import Annotated, Any, NoReturn, cast
 from uuid import uuid4
 
 import typer
 
+from flows.printing import cell, print_json, print_rows, print_table
 from registry import settings
 from registry.errors import FrontrunnerError, PrefectUnavailable
 
@@ -117,10 +117,10 @@ def train(
     # The values are checked there, so that every way in gives the same answer.
     result = flow(project, cast("Any", task), **cast("dict[str, Any]", asked))
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         head, *rows = leaderboard(result)
-        _print_table(head, rows)
+        print_table(head, rows)
         print(f"{'deployed' if result.deployed else 'not deployed'}: {result.reason}")
 
 
@@ -197,7 +197,7 @@ def predict(
 
     result = score_relation(project, relation_name, output, if_exists, uuid4().hex)
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         print(f"{result.output}: {result.rows:,} rows of model {result.model_id} ({result.algorithm_name})")
 
@@ -235,7 +235,7 @@ def projects(as_json: AsJson = False) -> None:
         "deployed_at": "since",
     }
     rows = [asdict(row) for row in queries.projects()]
-    _print_rows(rows, head, as_json=as_json, empty="no projects yet: frontrunner train --help")
+    print_rows(rows, head, as_json=as_json, empty="no projects yet: frontrunner train --help")
 
 
 @app.command()
@@ -260,7 +260,7 @@ def models(name: Name = None, project_name: NameOption = None, as_json: AsJson =
         "created_at": "trained at",
         "reason": "reason",
     }
-    _print_rows(rows, head, as_json=as_json)
+    print_rows(rows, head, as_json=as_json)
 
 
 @app.command()
@@ -278,7 +278,7 @@ def history(name: Name = None, project_name: NameOption = None, as_json: AsJson 
         "deployed_by": "by",
     }
     rows = [asdict(row) for row in queries.history(_project(name, project_name))]
-    _print_rows(rows, head, as_json=as_json, empty="nothing was deployed yet")
+    print_rows(rows, head, as_json=as_json, empty="nothing was deployed yet")
 
 
 @app.command()
@@ -291,7 +291,7 @@ def model(
 
     record = queries.model(model_id)
     if as_json:
-        _print_json({"model_id": record.id, **asdict(record)})
+        print_json({"model_id": record.id, **asdict(record)})
         return
     shown = {
         "model": record.id,
@@ -304,11 +304,11 @@ def model(
         "file": record.artifact.uri if record.artifact else None,
         "reason": record.reason,
     }
-    _print_table(["", ""], [[title, _cell(value)] for title, value in shown.items() if value is not None])
+    print_table(["", ""], [[title, cell(value)] for title, value in shown.items() if value is not None])
     if record.preprocessing:
         print()
         head, *rows = preprocessing_lines(record.preprocessing)
-        _print_table(head, rows)
+        print_table(head, rows)
 
 
 @app.command()
@@ -322,14 +322,14 @@ def snapshot(
 
     record, statistics = queries.snapshot(snapshot_id), queries.snapshot_statistics(snapshot_id)
     if as_json:
-        _print_json({"snapshot_id": record.id, **asdict(record), "statistics": statistics})
+        print_json({"snapshot_id": record.id, **asdict(record), "statistics": statistics})
         return
     print(
         f"snapshot {record.id} of {record.relation_name}: {record.train_rows:,} rows to fit,"
         f" {record.test_rows:,} to test ({record.test_sampling}), predicting {', '.join(record.y_column_names)}"
     )
     head, *rows = statistics_table(statistics)
-    _print_table(head, rows)
+    print_table(head, rows)
 
 
 @app.command()
@@ -349,7 +349,7 @@ def algorithms(
     ]
     head = {"algorithm": "algorithm", **{str(kind): str(kind) for kind in wanted}, "description": ""}
     shown = [{**row, **{str(kind): str(row[kind] or "").rpartition(".")[2] for kind in wanted}} for row in rows]
-    _print_rows(rows if as_json else shown, head, as_json=as_json)
+    print_rows(rows if as_json else shown, head, as_json=as_json)
 
 
 @app.command()
@@ -359,7 +359,7 @@ def upgrade(as_json: AsJson = False) -> None:
 
     before, after = upgrade()
     if as_json:
-        _print_json({"before": before, "after": after})
+        print_json({"before": before, "after": after})
     else:
         was = " already" if before == after else f", it was {before or 'empty'}"
         print(f"the registry is at version {after}{was}")
@@ -377,7 +377,7 @@ def reconcile(as_json: AsJson = False) -> None:
         for each in live
     ]
     head = {"project_name": "project", "model_id": "live", "mirrored": "mirrored"}
-    _print_rows(rows, head, as_json=as_json, empty="nothing is live yet")
+    print_rows(rows, head, as_json=as_json, empty="nothing is live yet")
     if not all(row["mirrored"] for row in rows):
         sys.exit(1)
 
@@ -390,7 +390,7 @@ def _deploy(
 
     result = deploy(project_name, strategy, algorithm_name, uuid4().hex, model_id)
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         print(said(result))
 
@@ -407,7 +407,7 @@ def _predict_rows(project_name: str, as_json: bool) -> None:
         rows = [rows]  # one row
     model, answers = Predictor(project_name).answer(rows)
     if as_json:
-        _print_json({"predictions": answers.tolist(), "model_id": model.id, "algorithm_name": model.algorithm})
+        print_json({"predictions": answers.tolist(), "model_id": model.id, "algorithm_name": model.algorithm})
     else:
         for answer in answers.tolist():
             print(answer if not isinstance(answer, list) else " ".join(map(str, answer)))
@@ -440,48 +440,6 @@ def _json_object(option: str, value: str | None) -> dict[str, Any] | None:
     if not isinstance(parsed, dict):
         raise typer.BadParameter(f"{option} is not a JSON object")
     return parsed
-
-
-def _print_rows(rows: list[dict[str, Any]], head: dict[str, str], *, as_json: bool, empty: str = "none") -> None:
-    """Records as JSON, or the fields in `head` as a table under its titles."""
-    if as_json:
-        _print_json(rows)
-    elif rows:
-        _print_table(list(head.values()), [[_cell(row[field]) for field in head] for row in rows])
-    else:
-        print(empty)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, default=_jsonable, indent=2))
-
-
-def _jsonable(value: Any) -> Any:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value.isoformat()
-
-
-def _print_table(head: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(head))
-    for column, title in enumerate(head):
-        figures = all(not row[column].strip("-0123456789.") for row in rows)
-        table.add_column(title, justify="right" if figures else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    # A pipe has no width: nothing is folded there.
-    Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False).print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None or value is False or value == {}:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    if isinstance(value, datetime):
-        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return json.dumps(value) if isinstance(value, dict) else "yes" if value is True else str(value)
 
 
 def _check_prefect() -> None:
