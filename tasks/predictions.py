@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -51,10 +52,15 @@ class _Scored:
     rows: int
 
     def parts(self) -> "Iterator[pa.Table]":
+        """Raises: BadData: a value has no room in the schema."""
+        import pyarrow as pa
         from pyarrow import parquet
 
         for file in self.files:
-            yield parquet.read_table(file).cast(self.schema)
+            try:
+                yield parquet.read_table(file).cast(self.schema)
+            except pa.ArrowException as error:
+                raise BadData(f"the rows cannot be written: {' '.join(str(error).split())}") from error
 
 
 @task(cache_policy=NO_CACHE, task_run_name="score {relation_name}")
@@ -93,6 +99,7 @@ def _scored(predictor: Predictor, relation_name: str, now: datetime, folder: Pat
 
     files, schemas, rows = [], [], 0
     for number, part in enumerate(sources.parts(relation_name, _types(predictor))):
+        _refuse_twice(part, relation_name)
         answered = _answered(predictor, part, relation_name, now)
         files.append(folder / f"{number}.parquet")
         parquet.write_table(answered, files[-1])
@@ -107,12 +114,18 @@ def _scored(predictor: Predictor, relation_name: str, now: datetime, folder: Pat
     return _Scored(files, schema.remove_metadata(), rows)
 
 
+def _refuse_twice(part: "pa.Table", relation_name: str) -> None:
+    names = part.column_names
+    if twice := [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []:
+        raise BadData(f"{relation_name} has two columns named {twice[0]!r}: rename one")
+
+
 def _answered(predictor: Predictor, part: "pa.Table", relation_name: str, now: datetime) -> "pa.Table":
     import pyarrow as pa
 
     model = predictor.model
     names = [name for name, _ in predictor.features]
-    known = part.select([name for name in part.column_names if name in names])
+    known = part.select([name for name in part.column_names if name in names] or part.column_names)
     _, answers = predictor.answer(known.to_pandas())
     columns = answers.reshape(part.num_rows, -1).T if part.num_rows else [answers] * len(_answer_names(model))
     added: dict[str, Any] = {
@@ -140,16 +153,10 @@ def _arrow_type(answers: Any) -> "pa.DataType":
 
 
 def _types(predictor: Predictor) -> "dict[str, pa.DataType]":
-    """What a CSV file's columns are to be read as: numbers with room for fractions, text, points in time."""
+    """What a CSV file's columns are to be read as: text, although these rows may have nothing but digits in it."""
     import pyarrow as pa
 
-    def kind(said: str) -> "pa.DataType":
-        if said == "string":
-            return pa.string()
-        zone = said.partition("tz=")[2].rstrip("]") or None
-        return pa.timestamp("us", zone) if said.startswith("timestamp") else pa.float64()
-
-    return {name: kind(said) for name, said in predictor.features}
+    return {name: pa.string() for name, kind in predictor.features if kind == "string"}
 
 
 def _writer(output: str, if_exists: str, key: str) -> Any:
@@ -164,6 +171,8 @@ def _writer(output: str, if_exists: str, key: str) -> Any:
         if if_exists == "append":
             raise InvalidInput(f"{output} is a file, which is replaced as a whole: append to a table")
         return lambda scored: _write_file(scored, path)
+    with sources.database(source, url, name, "written") as engine:
+        _refuse_view(engine, name)
 
     def write(scored: _Scored) -> None:
         with sources.database(source, url, name, "written") as engine:
@@ -173,6 +182,7 @@ def _writer(output: str, if_exists: str, key: str) -> Any:
 
 
 def _write_file(scored: _Scored, path: Path) -> None:
+    import pyarrow as pa
     from pyarrow import csv, parquet
 
     kind = csv.CSVWriter if path.suffix == ".csv" else parquet.ParquetWriter
@@ -186,12 +196,21 @@ def _write_file(scored: _Scored, path: Path) -> None:
             whole.replace(path)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror or error}") from error
+    except pa.ArrowException as error:  # CSV has no lists
+        raise BadData(f"{path} cannot be written: {' '.join(str(error).split())}") from error
 
 
 def _write_table(engine: "Engine", name: str, scored: _Scored, if_exists: str, key: str) -> None:
+    from sqlalchemy import func, select
+
+    scored = replace(scored, schema=_storable(scored.schema))
     with engine.begin() as connection:
+        # One writer at a time: of two that replace, neither would see the other's rows to delete them.
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+        elif engine.dialect.name == "postgresql":
+            bare = name.rpartition(".")[2]
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(bare, 0))))
         table = _table(connection, name, scored.schema, if_exists)
         # A table that stays keeps its grants, and the views on it.
         earlier = table.delete()
@@ -203,30 +222,76 @@ def _write_table(engine: "Engine", name: str, scored: _Scored, if_exists: str, k
 
 
 def _table(connection: "Connection", name: str, schema: "pa.Schema", if_exists: str) -> "sqlalchemy.Table":
-    """The table with the columns of the schema, made where there is none or where it has others and is replaced."""
-    from sqlalchemy import Column, MetaData, Table, Text, inspect
+    """The table that is there, if its columns hold the rows; else one that is made, in its place when it is replaced.
 
+    Raises:
+        InvalidInput: rows cannot be appended to what is there.
+        BadData: no table can hold the rows.
+    """
+    from sqlalchemy import Column, Index, MetaData, Table, Text, inspect
+
+    if REQUEST in schema.names:
+        raise BadData(f"the rows have a column {REQUEST!r} already: rename it, a table gets one")
     folder, _, bare = name.rpartition(".")
-    columns = [Column(field.name, _sql_type(field)) for field in schema]
-    table = Table(bare, MetaData(), *columns, Column(REQUEST, Text, index=True), schema=folder or None)
-    inspector = inspect(connection)
-    if bare in inspector.get_view_names(folder or None):
-        raise InvalidInput(f"{name} is a view: name a table")
-    there = {}
+    inspector, there = inspect(connection), {}
     if inspector.has_table(bare, folder or None):
-        there = {column["name"]: column for column in inspector.get_columns(bare, folder or None)}
-        if list(there) == [column.name for column in table.columns]:
-            return table
-        if if_exists == "append":
-            raise InvalidInput(f"{name} has other columns than the scored rows: replace it, or name another table")
-        table.drop(connection)
+        there = {column["name"]: column["type"] for column in inspector.get_columns(bare, folder or None)}
+    other = _difference(there, schema, connection)
+    kinds = [(field.name, _sql_type(field) if other else there[field.name]) for field in schema]
+    columns = [Column(*named) for named in [*kinds, (REQUEST, Text())]]
+    table = Table(bare, MetaData(), *columns, schema=folder or None)
+    if not other:
+        return table
+    if there and if_exists == "append":
+        raise InvalidInput(f"{name} has other columns than the scored rows ({other}): replace it, or name another")
+    table.drop(connection, checkfirst=True)
+    Index(f"frontrunner_{uuid4().hex}", table.c[REQUEST])  # its name is the schema's: a renamed table keeps its own
     table.create(connection)
     return table
 
 
-def _sql_type(field: "pa.Field[Any]") -> Any:
+def _difference(there: dict[str, Any], schema: "pa.Schema", connection: "Connection") -> str:
+    """The first column that does not hold its values as they are; a wrong type would round them. Empty if all do."""
     from pyarrow import types
-    from sqlalchemy import BigInteger, Boolean, Date, DateTime, Double, Numeric, Text
+    from sqlalchemy import Double
+
+    if list(there) != [*schema.names, REQUEST]:
+        return ", ".join(sorted({*there} ^ {*schema.names, REQUEST})[:5]) or "in another order"
+    for field in schema:
+        theirs, ours = there[field.name], _sql_type(field)
+        fits = types.is_null(field.type) or (types.is_integer(field.type) and isinstance(theirs, Double))
+        if not fits and theirs.compile(connection.dialect) != ours.compile(connection.dialect):
+            return f"{field.name} is {theirs}, not {ours}"
+    return ""
+
+
+def _refuse_view(engine: "Engine", name: str) -> None:
+    """Also tells that the database is away before rows are scored for it."""
+    from sqlalchemy import inspect
+
+    folder, _, bare = name.rpartition(".")
+    if bare in inspect(engine).get_view_names(folder or None):
+        raise InvalidInput(f"{name} is a view: name a table")
+
+
+def _storable(schema: "pa.Schema") -> "pa.Schema":
+    """With types that tables have: integers of 64 bits with a sign, and UTC, since SQLite keeps no zone."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    def kind(given: "pa.DataType") -> "pa.DataType":
+        given = given.value_type if types.is_dictionary(given) else given
+        if types.is_uint64(given):
+            return pa.int64()
+        return pa.timestamp(given.unit, "UTC") if types.is_timestamp(given) and given.tz else given
+
+    return pa.schema([pa.field(field.name, kind(field.type)) for field in schema])
+
+
+def _sql_type(field: "pa.Field[Any]") -> Any:
+    import pyarrow as pa
+    from pyarrow import types
+    from sqlalchemy import BigInteger, Boolean, Date, DateTime, Double, LargeBinary, Numeric, Text, Time, Uuid
 
     kind = field.type
     if types.is_timestamp(kind):
@@ -237,9 +302,13 @@ def _sql_type(field: "pa.Field[Any]") -> Any:
         (types.is_floating, Double),
         (types.is_decimal, Numeric),
         (types.is_date, Date),
+        (types.is_time, Time),
+        (types.is_binary, LargeBinary),
         (types.is_string, Text),
         (types.is_large_string, Text),
+        (types.is_string_view, Text),
         (types.is_null, Text),
+        (pa.uuid().equals, Uuid),
     )
     for is_kind, sql in known:
         if is_kind(kind):

@@ -12,13 +12,14 @@ from registry.errors import BadData, MissingExtra, UnknownRelation
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+    from pyarrow import csv
     from sqlalchemy import Engine
 
 SKLEARN = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
 READ_ROWS = 10_000  # fetched from a database at a time: as Python objects they take many times their size
 DUCKDB = "duckdb:///"  # read by its own package, which needs no driver of SQLAlchemy's
 CSV_BLOCK = 2**31 - 1  # bytes; a column's type is told from the first block
-CSV_PART = 2**24
+CSV_PART = 2**22  # bytes; Arrow reads some thirty of them ahead
 PART_ROWS = 50_000
 
 
@@ -48,9 +49,9 @@ def read(relation_name: str) -> "pa.Table":
 
 
 def parts(relation_name: str, types: "dict[str, pa.DataType]") -> "Iterator[pa.Table]":
-    """The same rows part by part, at least one of them; `types` says what a CSV file cannot.
+    """The same rows part by part, at least one of them; `types` of columns of a CSV file that are not to be guessed.
 
-    A column's type is that of its values in the part.
+    A column's type is that of all its values, in a table of a database that of its values in the part.
 
     Raises:
         UnknownRelation, BadData: as `read`; the latter also after some parts.
@@ -94,6 +95,7 @@ def file_path(name: str) -> Path:
     root = settings.data_root().resolve()
     try:
         path = (root / name).resolve()  # a link is followed before it is judged
+        path.is_file()  # raises where the name is too long
     except (OSError, ValueError) as error:  # a name that no file can have
         raise UnknownRelation(f"files:{name!r} cannot be the name of a file: {error}") from error
     if not path.is_relative_to(root):
@@ -116,11 +118,7 @@ def _read_sklearn(name: str) -> "pa.Table":
 
 def _readable_file(name: str) -> Path:
     path, root = file_path(name), settings.data_root().resolve()
-    try:
-        there = path.suffix in (".csv", ".parquet") and path.is_file()
-    except (OSError, ValueError) as error:
-        raise UnknownRelation(f"files:{name!r} cannot be the name of a file: {error}") from error
-    if not there:
+    if path.suffix not in (".csv", ".parquet") or not path.is_file():
         raise UnknownRelation(
             f"there is no CSV or Parquet file {name!r} below {root}; there are {_listed(_files(root))}"
         )
@@ -174,16 +172,53 @@ def _filled(reader: "pa.RecordBatchReader") -> "Iterator[pa.Table]":
 
 
 def _csv_parts(path: Path, types: "dict[str, pa.DataType]") -> "Iterator[pa.Table]":
+    if path.stat().st_size > CSV_PART:  # else the first part, which tells the types, is all there is
+        types = _csv_types(path) | types
+    with _csv_reader(path, types) as reader:
+        yield from _filled(reader)
+
+
+def _csv_reader(path: Path, types: "dict[str, pa.DataType]") -> "csv.CSVStreamingReader":
     from pyarrow import csv
 
-    reader = csv.open_csv(
+    return csv.open_csv(
         path,
         read_options=csv.ReadOptions(block_size=CSV_PART),
         parse_options=csv.ParseOptions(newlines_in_values=True),
         convert_options=csv.ConvertOptions(strings_can_be_null=True, column_types=types),
     )
-    with reader:
-        yield from _filled(reader)
+
+
+def _csv_types(path: Path) -> "dict[str, pa.DataType]":
+    """A column's type by all its values: every part is read as text, and told the types of by itself."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    with _csv_reader(path, {}) as reader:
+        kinds: dict[str, set[pa.DataType]] = {name: set() for name in reader.schema.names}
+    with _csv_reader(path, dict.fromkeys(kinds, pa.string())) as reader:
+        for batch in reader:
+            text = pa.BufferOutputStream()
+            csv.write_csv(batch, text)
+            told = csv.read_csv(
+                pa.BufferReader(text.getvalue()),
+                read_options=csv.ReadOptions(block_size=text.getvalue().size),
+                parse_options=csv.ParseOptions(newlines_in_values=True),
+                convert_options=csv.ConvertOptions(strings_can_be_null=True),
+            )
+            for field in told.schema:
+                kinds[field.name].add(field.type)
+    return {name: _common(found - {pa.null()}) for name, found in kinds.items()}
+
+
+def _common(kinds: "set[pa.DataType]") -> "pa.DataType":
+    """What holds the values of all parts: text does, where nothing narrower can."""
+    import pyarrow as pa
+
+    for ladder in ([pa.int64(), pa.float64()], [pa.date32(), pa.timestamp("s"), pa.timestamp("ns")]):
+        if kinds and kinds <= set(ladder):
+            return max(kinds, key=ladder.index)
+    return pa.string() if len(kinds) > 1 else next(iter(kinds), pa.null())
 
 
 def _parquet_parts(path: Path) -> "Iterator[pa.Table]":
