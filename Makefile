@@ -22,7 +22,7 @@ setup: .venv/installed  ## make .venv from the lock
 demo: setup  ## train twice on real data, roll back, show the history
 	@BIN=$(BIN) sh flows/demo.sh
 
-test: setup  ## every test (about 12 minutes on two cores)
+test: setup  ## every test (about 15 minutes on two cores)
 	$(BIN)/python -m pytest
 
 quick: setup  ## the tests that need no server (under a minute)
