@@ -18,11 +18,8 @@ from flows.deploy import best_score, deploy, most_recent, rollback
 from flows.train import train
 from registry import queries, settings
 from registry.errors import (
-    AllCandidatesFailed,
-    BadHyperparameter,
     FrontrunnerError,
     InvalidInput,
-    InvalidName,
     NoCandidate,
     TaskMismatch,
     UnknownModel,
@@ -316,8 +313,3 @@ def test_49_equal_times_or_a_clock_that_goes_back_have_no_effect() -> None:
         where_and_order = str(statement.with_only_columns(func.count()).compile())
         assert "created_at" not in where_and_order
         assert "deployed_at" not in where_and_order
-
-
-def test_errors_of_names_and_values_are_of_one_tree() -> None:
-    for error in (InvalidName, BadHyperparameter, AllCandidatesFailed, UnknownValue):
-        assert issubclass(error, FrontrunnerError)

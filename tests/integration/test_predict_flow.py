@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, text
 from flows.train import train
 from registry import session
 from registry.errors import BadData, FrontrunnerError, InvalidInput
-from tasks import predictions, sources
+from tasks import outputs, sources
 from tasks.predictions import PredictResult, score_relation
 
 pytestmark = pytest.mark.slow
@@ -116,14 +116,14 @@ class TestTables:
         self, data: Path, shop: str, monkeypatch: pytest.MonkeyPatch, if_exists: str, keys: str
     ) -> None:
         score_with(data, WHOLE, "shop:scored", if_exists, keys[0])
-        both, parts = Barrier(2, timeout=1), predictions._Scored.parts
+        both, parts = Barrier(2, timeout=1), outputs.Scored.parts
 
-        def together(scored: predictions._Scored) -> Iterator[pa.Table]:
+        def together(scored: outputs.Scored) -> Iterator[pa.Table]:
             with suppress(BrokenBarrierError):  # one waits for the other to commit: both are never here
                 both.wait()
             yield from parts(scored)
 
-        monkeypatch.setattr(predictions._Scored, "parts", together)
+        monkeypatch.setattr(outputs.Scored, "parts", together)
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda key: score("files:rows.parquet", "shop:scored", if_exists, key), keys))
         assert len(rows(shop)) == 60
@@ -133,14 +133,14 @@ class TestTables:
         self, data: Path, shop: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         score_with(data, WHOLE, "shop:scored")
-        seen, parts = [], predictions._Scored.parts
+        seen, parts = [], outputs.Scored.parts
 
-        def watched(scored: predictions._Scored) -> Iterator[pa.Table]:
+        def watched(scored: outputs.Scored) -> Iterator[pa.Table]:
             for part in parts(scored):
                 yield part
                 seen.append(rows(shop, "SELECT DISTINCT request_key FROM scored"))
 
-        monkeypatch.setattr(predictions._Scored, "parts", watched)
+        monkeypatch.setattr(outputs.Scored, "parts", watched)
         score("files:rows.parquet", "shop:scored", key="new")
         assert len(seen) >= 4
         assert all(keys == ["key"] for keys in seen)

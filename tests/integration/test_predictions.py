@@ -13,7 +13,7 @@ from flows.train import train
 from registry import Predictor, history
 from registry.errors import BadData, BadRows, FrontrunnerError, InvalidInput, NothingDeployed, UnknownProject
 from registry.vocabulary import Strategy
-from tasks import predictions, sources
+from tasks import outputs, predictions, sources
 from tasks.predictions import score_relation
 from tests.support.story import Story
 
@@ -166,14 +166,14 @@ class TestTables:
         self, shop: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         score("shop:stones", "shop:scored", key="before")
-        parts = predictions._Scored.parts
+        parts = outputs.Scored.parts
 
         def torn(scored):
             yield next(parts(scored))
             yield next(parts(scored))
             raise OSError("the disk is gone")
 
-        monkeypatch.setattr(predictions._Scored, "parts", torn)
+        monkeypatch.setattr(outputs.Scored, "parts", torn)
         with pytest.raises(OSError, match="the disk is gone"):
             score("shop:stones", "shop:scored", key="after")
         assert set(table(shop)["request_key"]) == {"before"}
