@@ -369,7 +369,7 @@ def upgrade(as_json: AsJson = False) -> None:
 def reconcile(as_json: AsJson = False) -> None:
     """Make MLflow's alias `live` name what is live, in every project; a deploy does it for its own."""
     from registry import queries
-    from tasks.tracking import mirror_live
+    from tasks.mirror import mirror_live
 
     live = [project for project in queries.projects() if project.model_id]
     rows = [

@@ -10,7 +10,7 @@ from registry.errors import AllCandidatesFailed, InvalidInput
 from registry.history import Rule, checked_name
 from registry.values import Decision, DeployResult, ModelRecord, Verdict
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Status, Strategy, Task, strategy_named
-from tasks import tracking
+from tasks.mirror import mirror_live
 from tasks.requests import requested_by
 from tasks.snapshots import Training
 
@@ -75,7 +75,7 @@ def promote(training: Training, models: list[ModelRecord], automatic_deploy: boo
         deployed_by=requested_by(),
     )
     if decision.deployed:
-        tracking.mirror_live(request.project_name)
+        mirror_live(request.project_name)
     return decision
 
 
@@ -103,7 +103,7 @@ def deploy(
     result = history.deploy(
         name, chosen, algorithm_name or None, model_id=model_id, request_key=key, deployed_by=requested_by()
     )
-    tracking.mirror_live(name)
+    mirror_live(name)
     return result
 
 

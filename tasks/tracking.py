@@ -6,21 +6,19 @@ Explicit ids and one batch a call: MLflow's fluent functions keep an active run 
 import logging
 import re
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from prefect.runtime import flow_run
 
-from registry import queries, settings
+from registry import settings
 from registry.artifacts import TRUSTED_TYPES, bound_mlflow, describe, verified
 from registry.errors import CandidateFailed, TrackingUnavailable
-from registry.values import Artifact, ModelRecord, ProjectRecord, SnapshotRecord
+from registry.values import Artifact, ModelRecord, SnapshotRecord
 from tasks.requests import TrainingRequest
 from tasks.search import Found, trials_table
 
@@ -31,11 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("frontrunner")
 
-LIVE = "live"  # the alias, so that models:/frontrunner-1@live is what answers for project 1
 FILE = "model.skops"  # as MLflow's scikit-learn flavour calls it
 SIGNATURE_ROWS = 100
 EXAMPLE_ROWS = 3
-MIRROR_SECONDS = 30  # a deploy waits no longer for MLflow, whatever hangs there
 STORE_SECONDS = 120  # while another process makes the local store
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 PACKAGES = ("catboost", "lightgbm", "skrub", "xgboost")
@@ -217,45 +213,6 @@ def log_metrics(run_id: str, mlflow_model_id: str, snapshot: SnapshotRecord, met
         )
 
 
-def mirror_live(project_name: str) -> bool:
-    """Makes MLflow's alias `live` name the registry's live model; False, with a warning, where MLflow does not do it.
-
-    It takes at most MIRROR_SECONDS: a thread that MLflow keeps waiting longer is left behind.
-    """
-    done: Future[None] = Future()
-
-    def mirror() -> None:
-        try:
-            _mirror(project_name)
-            done.set_result(None)
-        except Exception as error:  # noqa: BLE001  (whatever it is: the deployment is committed and must be answered for)
-            done.set_exception(error)
-
-    Thread(target=mirror, name="mirror", daemon=True).start()
-    try:
-        done.result(MIRROR_SECONDS)
-    except Exception as error:  # noqa: BLE001  (as above)
-        said = f"no answer in {MIRROR_SECONDS} s" if isinstance(error, TimeoutError) else error
-        log.warning("the deployment stands, but MLflow's alias %r lags behind until the next deploy: %s", LIVE, said)
-        return False
-    return True
-
-
-def _mirror(project_name: str) -> None:
-    """Asks the registry again afterwards: when another deploy came between, its model is mirrored too, so whoever
-    mirrors last leaves the newest."""
-    mirrored = None
-    with translated():
-        while (model := queries.live_model(project_name)) and model.id != mirrored:
-            _set_alias(client(), queries.project(project_name), model)
-            mirrored = model.id
-
-
-def registered_name(project_id: int) -> str:
-    """The project's name in MLflow's model registry, where not every character may stand in a name."""
-    return f"frontrunner-{project_id}"
-
-
 def client() -> "MlflowClient":
     """A client of the tracking server, or of the local store, which is made on first use."""
     bound_mlflow()
@@ -296,41 +253,6 @@ def _experiment(mlflow: "MlflowClient", project_name: str) -> str:
             found = mlflow.get_experiment_by_name(name)  # another run made it since
             assert found is not None
     return str(found.experiment_id)
-
-
-def _set_alias(mlflow: "MlflowClient", project: ProjectRecord, model: ModelRecord) -> None:
-    from mlflow.exceptions import MlflowException
-
-    assert model.artifact is not None, "a model that was deployed was saved"
-
-    name = registered_name(project.id)
-    ours = {"frontrunner.project": project.name, "frontrunner.created_at": project.created_at.isoformat()}
-    try:
-        mlflow.create_registered_model(
-            name,
-            tags=ours,
-            description=f"The models that were live in the project {project.name!r}; {LIVE!r} is the one that is.",
-        )
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-        if not ours.items() <= mlflow.get_registered_model(name).tags.items():
-            raise TrackingUnavailable(
-                f"its registered model {name} is another registry's: give each registry an MLflow of its own"
-            ) from error
-    versions = mlflow.search_model_versions(f"name = '{name}' and run_id = '{model.mlflow_run_id}'")
-    version = (
-        versions[0]
-        if versions
-        else mlflow.create_model_version(
-            name,
-            source=model.artifact.uri.removesuffix(f"/{FILE}"),  # models:/… would be looked up in MLflow's global store
-            run_id=model.mlflow_run_id,
-            model_id=model.mlflow_model_id,
-            tags={"frontrunner.model_id": str(model.id)},
-        )
-    )
-    mlflow.set_registered_model_alias(name, LIVE, version.version)
 
 
 def _tags(project_name: str, request_key: str) -> dict[str, str]:

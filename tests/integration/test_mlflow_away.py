@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from registry import settings
 from registry.errors import TrackingUnavailable
 from registry.vocabulary import Task
-from tasks import tracking
+from tasks import mirror, tracking
 from tasks.promotion import deploy
 from tests.support.story import Story
 
@@ -39,7 +39,7 @@ def test_a_server_that_is_down(two_models: Story, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_a_server_that_never_answers(two_models: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "MIRROR_SECONDS", 3)
+    monkeypatch.setattr(mirror, "MIRROR_SECONDS", 3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
@@ -64,8 +64,8 @@ def test_a_server_that_asks_to_come_back_later(two_models: Story, monkeypatch: p
         Thread(target=busy.serve_forever, daemon=True).start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{busy.server_port}")
         started = time.monotonic()
-        assert not tracking.mirror_live("churn")
-        assert time.monotonic() - started < tracking.MIRROR_SECONDS
+        assert not mirror.mirror_live("churn")
+        assert time.monotonic() - started < mirror.MIRROR_SECONDS
         busy.shutdown()
 
 
@@ -74,7 +74,7 @@ def test_a_store_that_another_process_never_finishes_making(
 ) -> None:
     monkeypatch.setattr(tracking, "STORE_SECONDS", 0.2)
     with FileLock(".frontrunner/mlflow.db.lock"), caplog.at_level(logging.WARNING, "frontrunner"):
-        assert not tracking.mirror_live("churn")
+        assert not mirror.mirror_live("churn")
     assert "lags behind" in caplog.text
 
 
@@ -97,7 +97,7 @@ def test_another_registrys_model_is_left_alone(
     )
     Story().trained_and_promoted(0.7)
     with caplog.at_level(logging.WARNING, "frontrunner"):
-        assert not tracking.mirror_live("churn")
+        assert not mirror.mirror_live("churn")
     assert "registered model frontrunner-1 is another registry's" in caplog.text
     assert client.get_registered_model("frontrunner-1").aliases == {}
 
@@ -114,7 +114,7 @@ def test_the_next_deploy_puts_the_alias_right(
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
         rolled_back = deploy("iris", "rollback", None, "key")
     client = MlflowClient(settings.tracking_uri(), settings.tracking_uri())
-    name = tracking.registered_name(1)
+    name = mirror.registered_name(1)
 
     def alias() -> str:
         return client.get_model_version_by_alias(name, "live").tags["frontrunner.model_id"]

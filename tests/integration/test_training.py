@@ -32,7 +32,7 @@ from registry.errors import (
 )
 from registry.values import DeployResult
 from registry.vocabulary import Strategy
-from tasks import algorithms, sources, tracking, training
+from tasks import algorithms, mirror, sources, training
 from tests.support.limits import Limits
 from tests.support.processes import answers, free_port, running
 
@@ -218,7 +218,7 @@ class TestAutomaticDeploy:
 def test_odd_project_names_work_all_the_way(client: MlflowClient, name: str) -> None:
     result = train(name, **IRIS, algorithms=["svm"])
     assert queries.live_model(name).id == result.deployed_model_id
-    assert client.get_model_version_by_alias(tracking.registered_name(1), "live")
+    assert client.get_model_version_by_alias(mirror.registered_name(1), "live")
     assert client.get_experiment_by_name(f"frontrunner/{name}")
 
 
@@ -245,7 +245,7 @@ def test_a_real_mlflow_server_that_keeps_the_files(
         assert model.id == first.deployed_model_id
         assert model.artifact.uri.startswith("mlflow-artifacts:/")
         assert len(load_pipeline(model.artifact).classes_) == 3
-        version = MlflowClient(address, address).get_model_version_by_alias(tracking.registered_name(1), "live")
+        version = MlflowClient(address, address).get_model_version_by_alias(mirror.registered_name(1), "live")
         assert version.tags["frontrunner.model_id"] == str(model.id)
         # Bounded: with room for nothing, only the file that is in use stays.
         cache = workspace / ".frontrunner" / "cache"
@@ -350,7 +350,7 @@ def test_nothing_of_ours_loads_a_pickle_or_a_model_by_mlflow() -> None:
 
 class TestTheMirror:
     def live_version(self, client: MlflowClient) -> str:
-        name = tracking.registered_name(1)
+        name = mirror.registered_name(1)
         return client.get_model_version_by_alias(name, "live").tags["frontrunner.model_id"]
 
     def test_the_alias_follows_every_deploy(self, client: MlflowClient) -> None:
