@@ -1,4 +1,4 @@
-"""The only writer to MLflow: a run for each training and candidate, the fitted models, the mirror of what is live.
+"""A training in MLflow: a run for it and for each candidate, and the fitted models; tasks.mirror writes what is live.
 
 Explicit ids and one batch a call: MLflow's fluent functions keep an active run of their own for every thread.
 """
