@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +23,8 @@ MLFLOW_BOUNDS = {  # else 7 and 120 s, and as long as a server asks for
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
 CACHE_BYTES = 2_000_000_000
+# Python 3.11 can refuse an array's header when two threads parse one at a time (SystemError, CPython's issue 106905).
+_LOADING = Lock()
 
 # The distances of knn's trees: all but the one that holds a function.
 METRICS = (
@@ -76,7 +79,7 @@ def load_pipeline(artifact: Artifact) -> Any:
     """
     import skops.io
 
-    with verified(artifact) as path:
+    with verified(artifact) as path, _LOADING:
         try:
             return skops.io.load(path, trusted=list(TRUSTED_TYPES))
         except Exception as error:  # whatever a library raises

@@ -303,6 +303,7 @@ class TestDeploysMeanwhile:
 
 @pytest.mark.parametrize("mode", GenerationMode)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:schemathesis")
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # Prefect's threads draw from it meanwhile
 def test_what_its_own_description_allows_and_what_not(prefect: str, mlflow_store: Path, mode: GenerationMode) -> None:
     """Requests made up from the OpenAPI document, for any name and for a project that is there: never a 500, and every
     answer is one that the document knows."""
