@@ -14,6 +14,7 @@ import typer
 from flows.printing import cell, print_json, print_rows, print_table
 from registry import settings
 from registry.errors import FrontrunnerError, PrefectUnavailable
+from registry.values import DecisionRecord
 
 app = typer.Typer(
     name="frontrunner",
@@ -38,6 +39,14 @@ PREFECT_DEFAULTS = {
 Name = Annotated[str | None, typer.Argument(metavar="[PROJECT_NAME]", show_default=False, help="The project.")]
 NameOption = Annotated[str | None, typer.Option("--project-name", help="The project, by name instead of by position.")]
 Algorithm = Annotated[str | None, typer.Option(help="Choose only among models of this algorithm.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Only say which model would go live.")]
+Expect = Annotated[
+    int | None, typer.Option("--expect-model-id", help="Deploy this model or none: the one that a plan named.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Without proof that the model answers as at training. Needs a reason.")
+]
+Reason = Annotated[str | None, typer.Option(help="Why; it is kept in the history.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -85,6 +94,16 @@ def train(
     ] = None,
     automatic_deploy: Annotated[bool, typer.Option(help="Deploy the best if it beats the live model.")] = True,
     seed: Annotated[int, typer.Option(help="For the split and the estimators.")] = 0,
+    compare: Annotated[
+        str, typer.Option(help="same_rows: both models on rows that neither was trained on; or recorded scores.")
+    ] = "same_rows",
+    min_improvement: Annotated[float, typer.Option(help="How much higher the score has to be.")] = 0.0,
+    confidence: Annotated[
+        float | None, typer.Option(help="How sure the improvement has to be, as 0.95; none: the scores alone count.")
+    ] = None,
+    must_beat_baseline: Annotated[
+        bool, typer.Option("--must-beat-baseline", help="Deploy nothing that does not beat scikit-learn's dummy.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train candidates and deploy the best one if it beats the live model.
@@ -107,6 +126,10 @@ def train(
         "preprocess": _json_object("--preprocess", preprocess),
         "automatic_deploy": automatic_deploy,
         "seed": seed,
+        "compare": compare,
+        "min_improvement": min_improvement,
+        "confidence": confidence,
+        "must_beat_baseline": must_beat_baseline,
     }
     for variable, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(variable, value)
@@ -133,42 +156,169 @@ def deploy(
     ] = None,
     algorithm_name: Algorithm = None,
     model_id: Annotated[int | None, typer.Option(help="This model, whatever its score.")] = None,
+    plan: Plan = False,
+    expect_model_id: Expect = None,
+    force: Force = False,
+    reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the model that a strategy chooses live, or a specific one.
 
     - `frontrunner deploy digits --strategy most_recent --algorithm-name svm`
     - `frontrunner deploy digits --model-id 7`
+    - `frontrunner deploy digits --plan` says what would go live
     """
     chosen = strategy or ("best_score" if model_id is None else "specific")
-    _deploy(_project(name, project_name), chosen, algorithm_name, as_json, model_id)
+    asked = {"model_id": model_id, "plan": plan, "expect_model_id": expect_model_id, "force": force, "reason": reason}
+    _deploy(_project(name, project_name), chosen, algorithm_name, asked, as_json)
 
 
 @app.command()
 def best_score(
-    name: Name = None, project_name: NameOption = None, algorithm_name: Algorithm = None, as_json: AsJson = False
+    name: Name = None,
+    project_name: NameOption = None,
+    algorithm_name: Algorithm = None,
+    plan: Plan = False,
+    expect_model_id: Expect = None,
+    force: Force = False,
+    reason: Reason = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make the trained model with the highest key metric live."""
-    _deploy(_project(name, project_name), "best_score", algorithm_name, as_json)
+    asked = {"plan": plan, "expect_model_id": expect_model_id, "force": force, "reason": reason}
+    _deploy(_project(name, project_name), "best_score", algorithm_name, asked, as_json)
 
 
 @app.command()
 def most_recent(
-    name: Name = None, project_name: NameOption = None, algorithm_name: Algorithm = None, as_json: AsJson = False
+    name: Name = None,
+    project_name: NameOption = None,
+    algorithm_name: Algorithm = None,
+    plan: Plan = False,
+    expect_model_id: Expect = None,
+    force: Force = False,
+    reason: Reason = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make the newest trained model live."""
-    _deploy(_project(name, project_name), "most_recent", algorithm_name, as_json)
+    asked = {"plan": plan, "expect_model_id": expect_model_id, "force": force, "reason": reason}
+    _deploy(_project(name, project_name), "most_recent", algorithm_name, asked, as_json)
 
 
 @app.command()
 def rollback(
-    name: Name = None, project_name: NameOption = None, algorithm_name: Algorithm = None, as_json: AsJson = False
+    name: Name = None,
+    project_name: NameOption = None,
+    algorithm_name: Algorithm = None,
+    steps: Annotated[int, typer.Option(help="How many models to go back.")] = 1,
+    to_seq: Annotated[int | None, typer.Option(help="To the model of this deployment.")] = None,
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="Keep what is live from being chosen again. Needs a reason.")
+    ] = False,
+    reason: Reason = None,
+    plan: Plan = False,
+    expect_model_id: Expect = None,
+    force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Go back to the model that was live before this one; a second time undoes it.
 
     - `frontrunner rollback digits`
+    - `frontrunner rollback digits --quarantine --reason 'it refuses every loan'`
+    - `frontrunner rollback digits --to-seq 3`
     """
-    _deploy(_project(name, project_name), "rollback", algorithm_name, as_json)
+    asked = {
+        "steps": steps,
+        "to_seq": to_seq,
+        "quarantine": quarantine,
+        "reason": reason,
+        "plan": plan,
+        "expect_model_id": expect_model_id,
+        "force": force,
+    }
+    _deploy(_project(name, project_name), "rollback", algorithm_name, asked, as_json)
+
+
+@app.command()
+def quarantine(
+    model_id: Annotated[int, typer.Argument(help="Its id, as `frontrunner models` lists it.")],
+    reason: Annotated[str, typer.Option(help="Why; it is shown wherever the model is.")],
+    as_json: AsJson = False,
+) -> None:
+    """Keep a model from being chosen, whatever its score, until it is released.
+
+    - `frontrunner quarantine 7 --reason 'trained on a broken export'`
+    """
+    from tasks.promotion import quarantine as hold
+
+    record, is_live = hold(model_id, reason)
+    if as_json:
+        print_json({"model_id": record.id, "quarantine": record.quarantine, "live": is_live})
+        return
+    print(f"model {record.id} ({record.algorithm}) is in quarantine: {record.quarantine}")
+    if is_live:
+        print("it is live still: `frontrunner rollback` goes back to the model before it")
+
+
+@app.command()
+def release(
+    model_id: Annotated[int, typer.Argument(help="Its id, as `frontrunner models` lists it.")], as_json: AsJson = False
+) -> None:
+    """Let a model that was in quarantine be chosen again."""
+    from tasks.promotion import release as let_go
+
+    record = let_go(model_id)
+    if as_json:
+        print_json({"model_id": record.id, "quarantine": record.quarantine})
+    else:
+        print(f"model {record.id} ({record.algorithm}) may be chosen again")
+
+
+@app.command()
+def decisions(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
+    """List the automatic deploys that were tried, the rejected ones too, the newest first."""
+    from registry import queries
+
+    head = {
+        "decision_id": "decision",
+        "challenger_id": "challenger",
+        "algorithm_name": "algorithm",
+        "live_model_id": "live then",
+        "challenger_score": "score",
+        "live_score": "live score",
+        "interval": "interval",
+        "rows_compared": "rows",
+        "rows_excluded": "left out",
+        "deployed": "deployed",
+        "reason": "reason",
+    }
+    rows = [_flat(record) for record in queries.decisions(_project(name, project_name))]
+    print_rows(rows, head, as_json=as_json, empty="nothing was decided yet")
+
+
+@app.command()
+def replay(
+    decision_id: Annotated[int, typer.Argument(help="Its id, as `frontrunner decisions` lists it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compute a decision again from its snapshot and the artifacts, and compare it with its receipt.
+
+    Nothing is written. It exits with 1 where they differ.
+    """
+    from tasks.promotion import replay as again
+
+    found = again(decision_id)
+    if as_json:
+        print_json({**_flat(found.decision), "same": not found.differences, "differences": found.differences})
+    else:
+        print(
+            f"decision {decision_id} of {found.decision.decided_at:%Y-%m-%d %H:%M} UTC, {found.decision.code_version}"
+        )
+        print(f"receipt: {'deployed' if found.decision.deployed else 'not deployed'}: {found.decision.reason}")
+        print(f"again:   {'deployed' if found.verdict.deploy else 'not deployed'}: {found.verdict.reason}")
+        print("\n".join(found.differences) or "the same verdict, to the last digit")
+    if found.differences:
+        sys.exit(1)
 
 
 @app.command()
@@ -233,6 +383,7 @@ def projects(as_json: AsJson = False) -> None:
         "score": "score",
         "strategy": "by",
         "deployed_at": "since",
+        "quarantine": "quarantine",
     }
     rows = [asdict(row) for row in queries.projects()]
     print_rows(rows, head, as_json=as_json, empty="no projects yet: frontrunner train --help")
@@ -258,6 +409,7 @@ def models(name: Name = None, project_name: NameOption = None, as_json: AsJson =
         "snapshot_id": "snapshot",
         "hyperparams": "hyperparams",
         "created_at": "trained at",
+        "quarantine": "quarantine",
         "reason": "reason",
     }
     print_rows(rows, head, as_json=as_json)
@@ -276,6 +428,9 @@ def history(name: Name = None, project_name: NameOption = None, as_json: AsJson 
         "score": "score",
         "deployed_at": "deployed at",
         "deployed_by": "by",
+        "forced": "forced",
+        "reason": "reason",
+        "quarantine": "quarantine",
     }
     rows = [asdict(row) for row in queries.history(_project(name, project_name))]
     print_rows(rows, head, as_json=as_json, empty="nothing was deployed yet")
@@ -303,6 +458,7 @@ def model(
         "MLflow run": record.mlflow_run_id,
         "file": record.artifact.uri if record.artifact else None,
         "reason": record.reason,
+        "quarantine": record.quarantine,
     }
     print_table(["", ""], [[title, cell(value)] for title, value in shown.items() if value is not None])
     if record.preprocessing:
@@ -382,17 +538,24 @@ def reconcile(as_json: AsJson = False) -> None:
         sys.exit(1)
 
 
-def _deploy(
-    project_name: str, strategy: str, algorithm_name: str | None, as_json: bool, model_id: int | None = None
-) -> None:
+def _deploy(project_name: str, strategy: str, algorithm_name: str | None, asked: dict[str, Any], as_json: bool) -> None:
     """Without Prefect: the way back must be open when its server is not."""
-    from tasks.promotion import deploy, said
+    from tasks.promotion import checked_deploy, deploy, said
 
-    result = deploy(project_name, strategy, algorithm_name, uuid4().hex, model_id)
+    result = deploy(checked_deploy(project_name, strategy, algorithm_name, **asked), uuid4().hex)
     if as_json:
         print_json(result)
     else:
         print(said(result))
+
+
+def _flat(record: DecisionRecord) -> dict[str, Any]:
+    """A receipt as one row."""
+    fields = asdict(record)
+    evidence, terms = fields.pop("evidence"), fields.pop("terms")
+    for name in ("said", "live_quarantined"):
+        evidence.pop(name)
+    return {"decision_id": fields.pop("id"), **fields, **evidence, **terms}
 
 
 def _predict_rows(project_name: str, as_json: bool) -> None:

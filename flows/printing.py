@@ -8,11 +8,12 @@ from typing import Any
 
 
 def print_rows(rows: list[dict[str, Any]], head: dict[str, str], *, as_json: bool, empty: str = "none") -> None:
-    """Records as JSON, or the fields in `head` as a table under its titles."""
+    """Records as JSON, or the fields in `head` as a table under its titles, without columns that are empty."""
     if as_json:
         print_json(rows)
     elif rows:
-        print_table(list(head.values()), [[cell(row[field]) for field in head] for row in rows])
+        shown = [field for field in head if any(cell(row[field]) for row in rows)]
+        print_table([head[field] for field in shown], [[cell(row[field]) for field in shown] for row in rows])
     else:
         print(empty)
 
@@ -42,6 +43,8 @@ def print_table(head: list[str], rows: list[list[str]]) -> None:
 def cell(value: Any) -> str:
     if value is None or value is False or value == {}:
         return ""
+    if isinstance(value, tuple):
+        return " to ".join(f"{each:+.4f}" for each in value)
     if isinstance(value, float):
         return f"{value:.4f}"
     if isinstance(value, datetime):

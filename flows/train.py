@@ -7,10 +7,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import WithJsonSchema
 
 from tasks.algorithms import NAMES
+from tasks.comparison import predictions_kept
 from tasks.promotion import promote
 from tasks.reports import TrainResult, report_training
-from tasks.requests import DEFAULT_TEST_SIZE, checked_request, checked_switch, request_key
-from tasks.snapshots import take_snapshot
+from tasks.requests import DEFAULT_TEST_SIZE, checked_request, checked_switch, checked_terms, request_key
+from tasks.snapshots import rows_kept, take_snapshot
 from tasks.tracking import training_run
 from tasks.training import cores_shared, threads_each, train_candidates, workers
 
@@ -38,6 +39,10 @@ def train(
     preprocess: dict[str, dict[str, Any]] | None = None,
     automatic_deploy: bool = True,
     seed: int = 0,
+    compare: Literal["same_rows", "recorded"] = "same_rows",
+    min_improvement: float = 0.0,
+    confidence: float | None = None,
+    must_beat_baseline: bool = False,
 ) -> TrainResult:
     """Train candidates for a project and deploy the best one if it beats the live model.
 
@@ -64,6 +69,12 @@ def train(
             robust.
         automatic_deploy: Deploy the best candidate if it beats the live model. Off: only record.
         seed: For the split and for every estimator that draws random numbers.
+        compare: same_rows: both models on test rows that neither was trained on. recorded: the scores of their
+            trainings.
+        min_improvement: How much higher than the live model's the score has to be; 0: any higher.
+        confidence: How sure the improvement has to be, as 0.95: a paired bootstrap of the compared rows, which minds
+            that the challenger is the best of several. Empty: the scores alone count.
+        must_beat_baseline: The best candidate also has to beat scikit-learn's dummy: the commonest label, or the mean.
 
     Returns:
         The leaderboard, which model was deployed, and why or why not.
@@ -82,11 +93,12 @@ def train(
         test_sampling,
         preprocess,
         seed,
+        checked_terms(compare, min_improvement, confidence, must_beat_baseline),
     )
     automatic_deploy = checked_switch("automatic_deploy", automatic_deploy)
     training = take_snapshot(request, request_key())
     threads = threads_each(training)
-    with training_run(training.run), cores_shared(threads):
+    with training_run(training.run), cores_shared(threads), rows_kept(), predictions_kept():
         models = train_candidates(training, threads)
         decision = promote(training, models, automatic_deploy)
         return report_training(training, models, decision)

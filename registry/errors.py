@@ -74,6 +74,19 @@ class NoCandidate(FrontrunnerError):
     """No model qualifies; the history is unchanged."""
 
 
+class ChoiceChanged(FrontrunnerError):
+    """Another deploy came between a choice and its deployment; nothing was written: choose again."""
+
+
+class PlanChanged(FrontrunnerError):
+    """The model that a plan named is not the one that would be deployed now; nothing was written."""
+
+
+class UnknownDecision(FrontrunnerError):
+    def __init__(self, decision_id: int) -> None:
+        super().__init__(f"there is no decision {decision_id}; `frontrunner decisions PROJECT` lists a project's")
+
+
 class NothingDeployed(FrontrunnerError):
     def __init__(self, name: str) -> None:
         super().__init__(f"project {name!r} has no live model yet: train one, or deploy one by best_score")
@@ -138,6 +151,10 @@ class ArtifactMissing(FrontrunnerError):
 
 class ArtifactUnusable(FrontrunnerError):
     """A file that was recorded cannot be loaded, or holds types that are not ours to trust; nothing of it was run."""
+
+
+class Unproven(FrontrunnerError):
+    """A model's file could not be shown to answer as it did at training; it was not deployed."""
 
 
 class ArtifactChanged(FrontrunnerError):

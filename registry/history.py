@@ -5,7 +5,6 @@ write lock, so what is read next (the live model, the newest `seq`) stays true u
 """
 
 import unicodedata
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -13,16 +12,25 @@ from sqlalchemy import Select, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from registry.errors import InvalidName, NoCandidate, RegistryConflict, TaskMismatch, UnknownModel, UnknownProject
+from registry.choices import Wish, choose, unknown_project
+from registry.errors import ChoiceChanged, InvalidInput, InvalidName, RegistryConflict, TaskMismatch, UnknownModel
 from registry.queries import ID_LIMIT, model_record, score_of, snapshot_record
-from registry.schema import Deployment, Model, Project, Snapshot, now
+from registry.schema import Decision as DecisionRow
+from registry.schema import Deployment, Model, Project, Quarantine, Snapshot, now
 from registry.session import transaction
-from registry.strategies import STRATEGIES, live, specific
-from registry.values import Artifact, Decision, DeployResult, ModelRecord, SnapshotRecord, Verdict
+from registry.strategies import live
+from registry.values import (
+    Artifact,
+    Decision,
+    DeployResult,
+    Evidence,
+    ModelRecord,
+    SnapshotRecord,
+    Terms,
+    Verdict,
+)
 from registry.vocabulary import Sampling, Status, Strategy, Task
 
-# Decides whether a challenger replaces the live model (None: nothing is live); called under the project's lock.
-Rule = Callable[[ModelRecord, ModelRecord | None], Verdict]
 Row = TypeVar("Row", Project, Model)
 
 
@@ -56,7 +64,9 @@ def record_snapshot(
     columns: list[dict[str, Any]],
     preprocess: dict[str, dict[str, Any]],
     statistics: list[dict[str, Any]],
+    golden_rows: list[list[Any]],
     artifact: Artifact,
+    hashes: Artifact,
     request_key: str,
 ) -> SnapshotRecord:
     """Remembers frozen rows; the project is made with its first snapshot.
@@ -81,9 +91,13 @@ def record_snapshot(
             columns=columns,
             preprocess=preprocess,
             statistics=statistics,
+            golden_rows=golden_rows,
             artifact_uri=artifact.uri,
             artifact_sha256=artifact.sha256,
             artifact_bytes=artifact.bytes,
+            hashes_uri=hashes.uri,
+            hashes_sha256=hashes.sha256,
+            hashes_bytes=hashes.bytes,
             request_key=request_key,
         )
         session.add(snapshot)
@@ -119,20 +133,22 @@ def finish_model(
     preprocessing: dict[str, dict[str, Any]],
     score: float,
     metrics: dict[str, float],
+    golden: list[Any],
     artifact: Artifact,
     mlflow_run_id: str,
     mlflow_model_id: str,
 ) -> ModelRecord:
     """A candidate that was fitted, scored and saved: from now on any strategy may choose it. It is trained once.
 
-    `hyperparams` are those that it was fitted with, a search's winners among them.
+    `hyperparams` are those that it was fitted with, a search's winners among them; `golden` is what it answers for the
+    snapshot's golden rows.
     """
     with transaction(write=True) as session:
         model = _model(session, model_id)
         if model.status is not Status.TRAINED:  # it may be live: what it is does not change any more
             model.status, model.reason, model.finished_at = Status.TRAINED, None, now()
             model.hyperparams, model.preprocessing = hyperparams, preprocessing
-            model.score, model.metrics = score, metrics
+            model.score, model.metrics, model.golden = score, metrics, golden
             model.artifact_uri, model.artifact_sha256 = artifact.uri, artifact.sha256
             model.artifact_bytes = artifact.bytes
             model.mlflow_run_id, model.mlflow_model_id = mlflow_run_id, mlflow_model_id
@@ -150,73 +166,168 @@ def fail_model(model_id: int, reason: str, mlflow_run_id: str | None) -> ModelRe
         return model_record(model)
 
 
-def promote(model_id: int, rule: Rule, *, request_key: str, deployed_by: str) -> Decision:
-    """The automatic deploy: asks the rule about this model and the one that is live at this very moment.
+def promote(
+    challenger_id: int,
+    evidence: Evidence,
+    terms: Terms,
+    verdict: Verdict,
+    *,
+    request_key: str,
+    decided_by: str,
+    code_version: str,
+) -> Decision:
+    """The automatic deploy: writes the receipt of a verdict, and the deployment if it says so, both or neither.
 
-    The same key again for the same model adds nothing.
+    The same key again for the same model adds nothing and answers what was decided.
 
     Raises:
         UnknownModel: there is no such model.
+        ChoiceChanged: another model than the evidence's is live by now, or one of the two came into quarantine.
     """
     with transaction(write=True) as session:
-        project = _locked(session, Project.id == select(Model.project_id).where(Model.id == model_id).scalar_subquery())
+        owner = select(Model.project_id).where(Model.id == challenger_id).scalar_subquery()
+        project = _locked(session, Project.id == owner)
         if project is None:
-            raise UnknownModel(model_id)
-        challenger, incumbent = _model(session, model_id), session.scalar(live(project.id))
-        # The model is part of the key: a retry may have found a better one, which has not been asked about yet.
-        request_key = f"{request_key}:{model_id}"
-        if done := _recorded(session, request_key):
-            now_live = incumbent.id if incumbent else None
-            return Decision(
-                project.name, model_id, True, now_live, done.previous_model_id, "deployed by an earlier try"
-            )
-        verdict = rule(model_record(challenger), model_record(incumbent) if incumbent else None)
+            raise UnknownModel(challenger_id)
+        incumbent = session.scalar(live(project.id))
+        live_id = incumbent.id if incumbent else None
+        key = attempt(request_key, challenger_id)
+        if done := session.scalar(select(DecisionRow).where(DecisionRow.request_key == key)):
+            return _decision(project, done, live_id)
+        challenger = _model(session, challenger_id)
+        held = incumbent is not None and incumbent.quarantine is not None
+        if (live_id, held) != (evidence.live_model_id, evidence.live_quarantined):
+            raise ChoiceChanged(f"model {live_id} of {project.name!r} is live by now")
+        if verdict.deploy and challenger.quarantine is not None:
+            raise ChoiceChanged(f"model {challenger_id} of {project.name!r} is in quarantine by now")
+        low, high = evidence.interval or (None, None)
+        row = DecisionRow(
+            project_id=project.id,
+            challenger_id=challenger_id,
+            live_model_id=live_id,
+            candidate_ids=list(evidence.candidate_ids),
+            basis=evidence.basis,
+            challenger_score=evidence.challenger_score,
+            live_score=evidence.live_score,
+            baseline_score=evidence.baseline_score,
+            rows_compared=evidence.rows_compared,
+            rows_excluded=evidence.rows_excluded,
+            interval_low=low,
+            interval_high=high,
+            compare=terms.compare,
+            min_improvement=terms.min_improvement,
+            confidence=terms.confidence,
+            must_beat_baseline=terms.must_beat_baseline,
+            min_rows=terms.min_rows,
+            deployed=verdict.deploy,
+            reason=verdict.reason,
+            decided_by=decided_by,
+            code_version=code_version,
+            request_key=key,
+        )
+        session.add(row)
         if verdict.deploy:
-            _append(session, project, challenger, Strategy.NEW_SCORE, request_key, deployed_by)
-        before = incumbent.id if incumbent else None
-        after = model_id if verdict.deploy else before
-        return Decision(project.name, model_id, verdict.deploy, after, before, verdict.reason)
+            _append(session, project, challenger, Strategy.NEW_SCORE, key, decided_by)
+        session.flush()
+        return _decision(project, row, challenger_id if verdict.deploy else live_id)
+
+
+def decided(request_key: str, challenger_id: int) -> Decision | None:
+    """What an earlier try decided about the same model, with what is live now."""
+    with transaction() as session:
+        done = session.scalar(select(DecisionRow).where(DecisionRow.request_key == attempt(request_key, challenger_id)))
+        if done is None:
+            return None
+        incumbent = session.scalar(live(done.project_id))
+        return _decision(session.get_one(Project, done.project_id), done, incumbent.id if incumbent else None)
+
+
+def attempt(request_key: str, challenger_id: int) -> str:
+    """The key of a decision. The model is part of it: a retry may have found a better one, to be decided about anew."""
+    return f"{request_key}:{challenger_id}"
 
 
 def deploy(
-    project_name: str,
-    strategy: Strategy,
-    algorithm_name: str | None = None,
+    wish: Wish,
     *,
-    model_id: int | None = None,
+    only: int | None = None,
+    forced: bool = False,
+    reason: str | None = None,
+    quarantine: bool = False,
     request_key: str,
     deployed_by: str,
 ) -> DeployResult:
-    """Makes the strategy's choice live, which is `model_id` for `specific`; choosing what is live already adds nothing.
-    The same key again adds nothing.
+    """Makes the choice of a wish live; choosing what is live already adds nothing. The same key again adds nothing.
+
+    `only` is the model that was proven to answer: no other is deployed. `quarantine` puts the model that was live into
+    quarantine for that `reason`, in the same transaction.
 
     Raises:
         UnknownProject: there is no such project.
         NoCandidate: no model qualifies; the history is unchanged.
+        ChoiceChanged: the choice is another model than `only` by now.
     """
     with transaction(write=True) as session:
-        project = _locked(session, Project.name == project_name)
+        project = _locked(session, Project.name == wish.project_name)
         if project is None:
-            raise UnknownProject(project_name, session.scalars(select(Project.name).order_by(Project.name)))
+            raise unknown_project(session, wish.project_name)
         if done := _recorded(session, request_key):
-            if (done.project_name, done.strategy) != (project_name, strategy):
+            if (done.project_name, done.strategy) != (wish.project_name, wish.strategy):
                 raise RegistryConflict(
                     f"request {request_key} deployed {done.project_name!r} by {done.strategy} before"
                 )
             return done
         incumbent = session.scalar(live(project.id))
-        if model_id is None:
-            chosen = session.scalar(STRATEGIES[strategy](project.id, algorithm_name))
-        else:
-            chosen = session.scalar(specific(project.id, model_id)) if 0 < model_id < ID_LIMIT else None
-        if chosen is None and model_id is not None:
-            raise _not_deployable(session, project, model_id)
-        if chosen is None:
-            raise _no_candidate(session, project, strategy, algorithm_name, incumbent)
+        chosen = choose(session, project, wish, incumbent)
         changed = incumbent is None or chosen.id != incumbent.id
+        if changed and only not in (None, chosen.id):
+            raise ChoiceChanged(f"{wish.strategy} chooses model {chosen.id} of {project.name!r} by now")
         if changed:
-            _append(session, project, chosen, strategy, request_key, deployed_by)
-        return _result(project, strategy, chosen, incumbent.id if incumbent else None, changed=changed)
+            _append(session, project, chosen, wish.strategy, request_key, deployed_by, forced=forced, reason=reason)
+        if changed and quarantine and incumbent is not None:
+            _hold(session, incumbent, reason or "", deployed_by)
+        return _result(project, wish.strategy, chosen, incumbent.id if incumbent else None, changed=changed)
+
+
+def recorded(request_key: str) -> DeployResult | None:
+    """What an earlier try of the same deploy did; None if there was none."""
+    with transaction() as session:
+        return _recorded(session, request_key)
+
+
+def quarantine(model_id: int, reason: str, *, by: str) -> ModelRecord:
+    """No strategy may choose the model from now on, whatever its score; one that is live stays live.
+
+    Raises:
+        UnknownModel: there is no such model.
+        InvalidInput: it is in quarantine already.
+    """
+    with transaction(write=True) as session:
+        model = _model_of_locked_project(session, model_id)
+        if model.quarantine is not None:
+            raise InvalidInput(f"model {model_id} is in quarantine already: {model.quarantine}")
+        _hold(session, model, reason, by)
+        session.refresh(model)
+        return model_record(model)
+
+
+def release(model_id: int, *, by: str) -> ModelRecord:
+    """Every strategy may choose the model again.
+
+    Raises:
+        UnknownModel: there is no such model.
+        InvalidInput: it is not in quarantine.
+    """
+    with transaction(write=True) as session:
+        model = _model_of_locked_project(session, model_id)
+        held = select(Quarantine).where(Quarantine.model_id == model_id, Quarantine.released_at.is_(None))
+        row = session.scalar(held)
+        if row is None:
+            raise InvalidInput(f"model {model_id} is not in quarantine")
+        row.released_by, row.released_at = by, now()
+        session.flush()
+        session.refresh(model)
+        return model_record(model)
 
 
 def _made_once(session: Session, wanted: Select[tuple[Row]], new: Row) -> Row:
@@ -235,7 +346,15 @@ def _locked(session: Session, which: Any) -> Project | None:
 
 
 def _append(
-    session: Session, project: Project, model: Model, strategy: Strategy, request_key: str, deployed_by: str
+    session: Session,
+    project: Project,
+    model: Model,
+    strategy: Strategy,
+    request_key: str,
+    deployed_by: str,
+    *,
+    forced: bool = False,
+    reason: str | None = None,
 ) -> None:
     newest = session.scalar(select(func.max(Deployment.seq)).where(Deployment.project_id == project.id))
     session.add(
@@ -244,11 +363,26 @@ def _append(
             seq=(newest or 0) + 1,
             model_id=model.id,
             strategy=strategy,
+            forced=forced,
+            reason=reason,
             request_key=request_key,
             deployed_by=deployed_by,
         )
     )
     session.flush()
+
+
+def _hold(session: Session, model: Model, reason: str, by: str) -> None:
+    if model.quarantine is None:
+        session.add(Quarantine(project_id=model.project_id, model_id=model.id, reason=reason, placed_by=by))
+        session.flush()
+
+
+def _decision(project: Project, row: DecisionRow, live_id: int | None) -> Decision:
+    interval = None if row.interval_low is None or row.interval_high is None else (row.interval_low, row.interval_high)
+    return Decision(
+        project.name, row.challenger_id, row.deployed, live_id, row.live_model_id, row.reason, row.id, interval
+    )
 
 
 def _recorded(session: Session, request_key: str) -> DeployResult | None:
@@ -272,37 +406,14 @@ def _result(
 
 
 def _model(session: Session, model_id: int) -> Model:
-    model = session.get(Model, model_id)
+    model = session.get(Model, model_id) if 0 < model_id < ID_LIMIT else None
     if model is None:
         raise UnknownModel(model_id)
     return model
 
 
-def _not_deployable(session: Session, project: Project, model_id: int) -> NoCandidate:
-    model = session.get(Model, model_id) if 0 < model_id < ID_LIMIT else None
-    if model is None or model.project_id != project.id:
-        return NoCandidate(f"{project.name!r} has no model {model_id}: `frontrunner models` lists those that it has")
-    return NoCandidate(f"model {model_id} of {project.name!r} is {model.status}, not trained: it cannot answer")
-
-
-def _no_candidate(
-    session: Session, project: Project, strategy: Strategy, algorithm_name: str | None, incumbent: Model | None
-) -> NoCandidate:
-    name, of = repr(project.name), f" of algorithm {algorithm_name!r}" if algorithm_name else ""
-    if strategy is not Strategy.ROLLBACK:
-        mend = "train one, or leave the algorithm out" if of else "train one first"
-        return NoCandidate(f"{name} has no trained model{of}: {mend}")
-    if incumbent is None:
-        return NoCandidate(
-            f"{name} has nothing deployed, so there is nothing to roll back from: deploy with best_score"
-        )
-    earlier = session.scalar(STRATEGIES[strategy](project.id, None))
-    if earlier is not None:
-        return NoCandidate(
-            f"{name} has never had another model{of} live than the one that is: leave the algorithm out to go back to"
-            f" model {earlier.id} ({earlier.algorithm})"
-        )
-    return NoCandidate(
-        f"{name} has only ever had one model live, so there is nothing to roll back to: deploy another with best_score"
-        " or most_recent"
-    )
+def _model_of_locked_project(session: Session, model_id: int) -> Model:
+    """So that a deploy comes before or after, and not between."""
+    project_id = _model(session, model_id).project_id
+    _locked(session, Project.id == project_id)
+    return session.get_one(Model, model_id, populate_existing=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadRows, MissingColumns
+from registry.values import ModelRecord, SnapshotRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,20 @@ class Feature:
     kind: str
     used: bool
     gaps: bool
+
+
+def features(snapshot: SnapshotRecord, model: ModelRecord) -> tuple[Feature, ...]:
+    """The columns that a model of this snapshot is asked with, in the order of training."""
+    return tuple(
+        Feature(
+            column["name"],
+            column["type"],
+            used=model.preprocessing[column["name"]]["encode"] != "dropped",
+            gaps=model.preprocessing[column["name"]].get("impute") != "error",
+        )
+        for column in snapshot.columns
+        if column["name"] not in snapshot.y_column_names
+    )
 
 
 def aligned(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from registry import queries
 from registry.artifacts import load_pipeline
 from registry.errors import FrontrunnerError, InvalidInput, NoProbabilities
-from registry.inputs import Feature, aligned
+from registry.inputs import Feature, aligned, features
 from registry.values import LiveModel
 from registry.vocabulary import Task
 
@@ -145,19 +145,8 @@ class Predictor:
 
 
 def _load(model: LiveModel) -> _Loaded:
-    snapshot = queries.snapshot(model.snapshot_id)
-    chosen = queries.model(model.id).preprocessing
-    features = tuple(
-        Feature(
-            column["name"],
-            column["type"],
-            used=chosen[column["name"]]["encode"] != "dropped",
-            gaps=chosen[column["name"]].get("impute") != "error",
-        )
-        for column in snapshot.columns
-        if column["name"] not in snapshot.y_column_names
-    )
-    return _Loaded(model, features, load_pipeline(model.artifact))
+    columns = features(queries.snapshot(model.snapshot_id), queries.model(model.id))
+    return _Loaded(model, columns, load_pipeline(model.artifact))
 
 
 def _classes(loaded: _Loaded) -> "np.ndarray[Any, Any]":

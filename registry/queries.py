@@ -7,18 +7,35 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from registry.errors import NothingDeployed, NothingToTrainOn, UnknownModel, UnknownProject, UnknownSnapshot
-from registry.schema import Deployment, Model, Project, Snapshot
+from registry.errors import (
+    NothingDeployed,
+    NothingToTrainOn,
+    UnknownDecision,
+    UnknownModel,
+    UnknownProject,
+    UnknownSnapshot,
+)
+from registry.schema import Decision, Deployment, Model, Project, Snapshot
 from registry.session import transaction
 from registry.strategies import live
-from registry.values import Artifact, DeploymentRecord, LiveModel, ModelRecord, ProjectRecord, SnapshotRecord
+from registry.values import (
+    Artifact,
+    DecisionRecord,
+    DeploymentRecord,
+    Evidence,
+    LiveModel,
+    ModelRecord,
+    ProjectRecord,
+    SnapshotRecord,
+    Terms,
+)
 
 ID_LIMIT = 2**63  # no database takes a larger id
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectSummary:
-    """A project and what is live in it; the last five are None when nothing is."""
+    """A project and what is live in it; the last six are None when nothing is, `quarantine` also when it is free."""
 
     project_name: str
     task: str
@@ -28,6 +45,7 @@ class ProjectSummary:
     score: float | None
     strategy: str | None
     deployed_at: datetime | None
+    quarantine: str | None
 
 
 def find_project(name: str) -> ProjectRecord | None:
@@ -71,6 +89,7 @@ def projects() -> list[ProjectSummary]:
                 model and model.score,
                 deployment and deployment.strategy,
                 deployment and deployment.deployed_at,
+                model and model.quarantine,
             )
             for row, count, deployment, model in session.execute(statement).tuples()
         ]
@@ -151,9 +170,41 @@ def history(project_name: str) -> list[DeploymentRecord]:
                 score_of(row),
                 deployment.deployed_at,
                 deployment.deployed_by,
+                deployment.forced,
+                deployment.reason,
+                row.quarantine,
             )
             for deployment, row in session.execute(statement).tuples()
         ]
+
+
+def decisions(project_name: str) -> list[DecisionRecord]:
+    """Every automatic deploy that was tried in a project, the newest first. Raises: UnknownProject."""
+    with transaction() as session:
+        return _decisions(session, Decision.project_id == _project(session, project_name).id)
+
+
+def decision(decision_id: int) -> DecisionRecord:
+    """Raises: UnknownDecision."""
+    with transaction() as session:
+        found = _decisions(session, Decision.id == decision_id) if 0 < decision_id < ID_LIMIT else []
+        if not found:
+            raise UnknownDecision(decision_id)
+        return found[0]
+
+
+def golden(model_id: int) -> tuple[list[list[Any]], list[Any]]:
+    """Some rows of a model's snapshot and what it answered for them at training. Raises: UnknownModel."""
+    with transaction() as session:
+        statement = (
+            select(Snapshot.golden_rows, Model.golden)
+            .join(Snapshot, Snapshot.id == Model.snapshot_id)
+            .where(Model.id == model_id)
+        )
+        row = session.execute(statement).tuples().first()
+        if row is None:
+            raise UnknownModel(model_id)
+        return row[0], row[1] or []
 
 
 def snapshot(snapshot_id: int) -> SnapshotRecord:
@@ -221,6 +272,7 @@ def model_record(row: Model) -> ModelRecord:
         row.mlflow_run_id,
         row.mlflow_model_id,
         row.created_at,
+        row.quarantine,
     )
 
 
@@ -238,6 +290,45 @@ def snapshot_record(row: Snapshot) -> SnapshotRecord:
         tuple(row.columns),
         row.preprocess,
         Artifact(row.artifact_uri, row.artifact_sha256, row.artifact_bytes),
+        Artifact(row.hashes_uri, row.hashes_sha256, row.hashes_bytes),
+    )
+
+
+def _decisions(session: Session, which: ColumnElement[bool]) -> list[DecisionRecord]:
+    statement = (
+        select(Decision, Project.name, Model.algorithm)
+        .join(Project, Project.id == Decision.project_id)
+        .join(Model, Model.id == Decision.challenger_id)
+        .where(which)
+        .order_by(Decision.id.desc())
+    )
+    return [_decision_record(*row) for row in session.execute(statement).tuples()]
+
+
+def _decision_record(row: Decision, project_name: str, algorithm_name: str) -> DecisionRecord:
+    interval = None if row.interval_low is None or row.interval_high is None else (row.interval_low, row.interval_high)
+    return DecisionRecord(
+        row.id,
+        project_name,
+        row.challenger_id,
+        algorithm_name,
+        Terms(row.compare, row.min_improvement, row.confidence, row.must_beat_baseline, row.min_rows),
+        Evidence(
+            row.basis,
+            row.live_model_id,
+            tuple(row.candidate_ids),
+            row.challenger_score,
+            row.live_score,
+            row.baseline_score,
+            row.rows_compared,
+            row.rows_excluded,
+            interval,
+        ),
+        row.deployed,
+        row.reason,
+        row.decided_by,
+        row.code_version,
+        row.decided_at,
     )
 
 

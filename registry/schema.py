@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     DateTime,
     Dialect,
@@ -21,11 +22,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    select,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
 
-from registry.vocabulary import Sampling, Status, Strategy, Task
+from registry.vocabulary import Basis, Compare, Sampling, Status, Strategy, Task
 
 REVISION = "0001"  # what a registry must be at; the newest file in migrations/versions
 VERSION_TABLE = "frontrunner_version"
@@ -116,11 +118,42 @@ class Snapshot(Base):
     columns: Mapped[list[dict[str, Any]]] = mapped_column(Json)  # name and type of each, in order
     preprocess: Mapped[dict[str, Any]] = mapped_column(Json)  # {column: {option: value}}, as it was asked for
     statistics: Mapped[list[dict[str, Any]]] = mapped_column(Json, deferred=True)  # of each column: may be megabytes
+    golden_rows: Mapped[list[list[Any]]] = mapped_column(Json, deferred=True)  # some test rows' features, in order
     artifact_uri: Mapped[str] = mapped_column(Text)
     artifact_sha256: Mapped[str] = mapped_column(String(64))
     artifact_bytes: Mapped[int] = mapped_column(BigInteger)
+    hashes_uri: Mapped[str] = mapped_column(Text)  # 64 bits of each row, in the order of the file
+    hashes_sha256: Mapped[str] = mapped_column(String(64))
+    hashes_bytes: Mapped[int] = mapped_column(BigInteger)
     request_key: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class Quarantine(Base):
+    """A model that no strategy may choose, until it is released; nothing of it is ever changed but that."""
+
+    __tablename__ = "quarantines"
+    __table_args__ = (
+        ForeignKeyConstraint(["project_id", "model_id"], ["models.project_id", "models.id"]),
+        CheckConstraint("(released_at IS NULL) = (released_by IS NULL)", name="released_is_complete"),
+        Index(
+            "ix_quarantines_now",
+            "model_id",
+            unique=True,
+            sqlite_where=text("released_at IS NULL"),
+            postgresql_where=text("released_at IS NULL"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    model_id: Mapped[int] = mapped_column(Id)
+    reason: Mapped[str] = mapped_column(Text)
+    placed_by: Mapped[str] = mapped_column(Text)
+    placed_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    released_by: Mapped[str | None] = mapped_column(Text)
+    released_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Model(Base):
@@ -155,6 +188,7 @@ class Model(Base):
     score: Mapped[float | None] = mapped_column(Double)  # the key metric of the project's task; higher is better
     metrics: Mapped[dict[str, float]] = mapped_column(Json)
     reason: Mapped[str | None] = mapped_column(Text)  # why it failed
+    golden: Mapped[list[Any] | None] = mapped_column(Json, deferred=True)  # what it answered for the golden rows
     artifact_uri: Mapped[str | None] = mapped_column(Text)
     artifact_sha256: Mapped[str | None] = mapped_column(String(64))
     artifact_bytes: Mapped[int | None] = mapped_column(BigInteger)
@@ -163,6 +197,14 @@ class Model(Base):
     request_key: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    # Why it is in quarantine; None when it is not.
+    quarantine: Mapped[str | None] = column_property(
+        select(Quarantine.reason)
+        .where(Quarantine.model_id == id, Quarantine.released_at.is_(None))  # noqa: A003  (this class's column)
+        .correlate_except(Quarantine)
+        .scalar_subquery()
+    )
 
 
 class Deployment(Base):
@@ -174,6 +216,8 @@ class Deployment(Base):
         UniqueConstraint("request_key"),  # a retried deploy is the same deploy
         ForeignKeyConstraint(["project_id", "model_id"], ["models.project_id", "models.id"]),
         CheckConstraint("seq >= 1", name="seq_from_one"),
+        CheckConstraint("NOT forced OR reason IS NOT NULL", name="forced_has_reason"),
+        Index("ix_deployments_of_model", "project_id", "model_id", "seq"),
         {"sqlite_autoincrement": True},
     )
 
@@ -182,6 +226,46 @@ class Deployment(Base):
     seq: Mapped[int] = mapped_column(BigInteger)
     model_id: Mapped[int] = mapped_column(Id)
     strategy: Mapped[Strategy] = mapped_column(_closed(Strategy, "strategy"))
+    forced: Mapped[bool] = mapped_column(Boolean, default=False)  # its file was not proven before
+    reason: Mapped[str | None] = mapped_column(Text)  # in the words of who deployed it
     deployed_by: Mapped[str] = mapped_column(Text)
     request_key: Mapped[str] = mapped_column(String(200))
     deployed_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class Decision(Base):
+    """The receipt of an automatic deploy that was tried, the rejected ones too; never changed (triggers refuse it)."""
+
+    __tablename__ = "decisions"
+    __table_args__ = (
+        UniqueConstraint("request_key"),  # a retried attempt is the same attempt
+        ForeignKeyConstraint(["project_id", "challenger_id"], ["models.project_id", "models.id"]),
+        ForeignKeyConstraint(["project_id", "live_model_id"], ["models.project_id", "models.id"]),
+        Index("ix_decisions_of_project", "project_id", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    challenger_id: Mapped[int] = mapped_column(Id)
+    live_model_id: Mapped[int | None] = mapped_column(Id)  # the one that was live then
+    candidate_ids: Mapped[list[int]] = mapped_column(Json)  # those that the challenger was the best of
+    basis: Mapped[Basis] = mapped_column(_closed(Basis, "basis"))
+    challenger_score: Mapped[float | None] = mapped_column(Double)  # these three on the compared rows
+    live_score: Mapped[float | None] = mapped_column(Double)
+    baseline_score: Mapped[float | None] = mapped_column(Double)
+    rows_compared: Mapped[int | None] = mapped_column(BigInteger)
+    rows_excluded: Mapped[int | None] = mapped_column(BigInteger)
+    interval_low: Mapped[float | None] = mapped_column(Double)  # of the challenger's score less the live one's
+    interval_high: Mapped[float | None] = mapped_column(Double)
+    compare: Mapped[Compare] = mapped_column(_closed(Compare, "compare"))
+    min_improvement: Mapped[float] = mapped_column(Double)
+    confidence: Mapped[float | None] = mapped_column(Double)
+    must_beat_baseline: Mapped[bool] = mapped_column(Boolean)
+    min_rows: Mapped[int] = mapped_column(BigInteger)
+    deployed: Mapped[bool] = mapped_column(Boolean)
+    reason: Mapped[str] = mapped_column(Text)
+    decided_by: Mapped[str] = mapped_column(Text)
+    code_version: Mapped[str] = mapped_column(Text)
+    request_key: Mapped[str] = mapped_column(String(250))
+    decided_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

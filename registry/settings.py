@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from registry.errors import InvalidInput
+
 HOME = ".frontrunner"
 
 
@@ -25,6 +27,18 @@ def artifact_root() -> str | None:
         return None
     folder = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path(HOME)
     return (folder / "artifacts").absolute().as_uri()
+
+
+def min_compared_rows() -> int:
+    """With fewer rows that no model was trained on, two models are not compared.
+
+    Raises:
+        InvalidInput: it is no whole number above 0.
+    """
+    given = os.environ.get("MIN_COMPARED_ROWS") or "50"
+    if not given.isdecimal() or int(given) < 1:
+        raise InvalidInput(f"MIN_COMPARED_ROWS is a whole number above 0, not {given!r}")
+    return int(given)
 
 
 def token() -> str | None:

@@ -1,17 +1,17 @@
-"""Which model is live, and which one a strategy would deploy: each one Select of at most one model.
+"""Which model is live, and which one a strategy would deploy: each one Select of at most one model. What is in
+quarantine is live until another is, and no strategy's choice.
 
 Source: PostgresML's pgml.deploy, with numeric order for scores and `id`/`seq` for time.
 """
 
-from collections.abc import Callable
-
-from sqlalchemy import Select, literal_column, select
+from sqlalchemy import ColumnElement, Select, exists, literal_column, select
+from sqlalchemy.orm import aliased
 
 from registry.schema import Deployment, Model
-from registry.vocabulary import Strategy
 
 # A literal, not a parameter: SQLite matches a partial index only against what it can read in the statement.
 TRAINED = Model.status == literal_column("'trained'")
+FREE: ColumnElement[bool] = Model.quarantine.is_(None)
 
 
 def live(project_id: int) -> Select[tuple[Model]]:
@@ -29,23 +29,27 @@ def most_recent(project_id: int, algorithm_name: str | None = None) -> Select[tu
     return _of(algorithm_name, _trained(project_id)).order_by(Model.id.desc()).limit(1)
 
 
-def rollback(project_id: int, algorithm_name: str | None = None) -> Select[tuple[Model]]:
-    """The last deployed model that is not the live one; twice is a round trip."""
+def rollback(project_id: int, algorithm_name: str | None = None, steps: int = 1) -> Select[tuple[Model]]:
+    """The last deployed model that is not the live one; twice is a round trip. Two steps are the one before that."""
     live_id = live(project_id).with_only_columns(Model.id).scalar_subquery()
-    earlier = _deployed(project_id).where(Model.id != live_id)
-    return _of(algorithm_name, earlier).order_by(Deployment.seq.desc()).limit(1)
+    later = aliased(Deployment)
+    again = exists().where(
+        later.project_id == Deployment.project_id,
+        later.model_id == Deployment.model_id,
+        later.seq > Deployment.seq,
+    )
+    earlier = _deployed(project_id).where(Model.id != live_id, FREE, ~again)
+    return _of(algorithm_name, earlier).order_by(Deployment.seq.desc()).offset(steps - 1).limit(1)
+
+
+def live_at(project_id: int, seq: int) -> Select[tuple[Model]]:
+    """The model that deployment `seq` made live."""
+    return _deployed(project_id).where(Deployment.seq == seq, FREE)
 
 
 def specific(project_id: int, model_id: int) -> Select[tuple[Model]]:
-    """That model, if it is one of the project's that are trained."""
+    """That model, if it is one of the project's that any strategy may choose."""
     return _trained(project_id).where(Model.id == model_id)
-
-
-STRATEGIES: dict[Strategy, Callable[[int, str | None], Select[tuple[Model]]]] = {
-    Strategy.BEST_SCORE: best_score,
-    Strategy.MOST_RECENT: most_recent,
-    Strategy.ROLLBACK: rollback,
-}
 
 
 def _deployed(project_id: int) -> Select[tuple[Model]]:
@@ -53,7 +57,7 @@ def _deployed(project_id: int) -> Select[tuple[Model]]:
 
 
 def _trained(project_id: int) -> Select[tuple[Model]]:
-    return select(Model).where(Model.project_id == project_id, TRAINED)
+    return select(Model).where(Model.project_id == project_id, TRAINED, FREE)
 
 
 def _of(algorithm_name: str | None, models: Select[tuple[Model]]) -> Select[tuple[Model]]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from registry.vocabulary import Sampling, Status, Strategy, Task
+from registry.vocabulary import Basis, Compare, Sampling, Status, Strategy, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,10 @@ class ProjectRecord:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRecord:
-    """Frozen rows: the first `train_rows` of the artifact are for fitting, the next `test_rows` for scoring."""
+    """Frozen rows: the first `train_rows` of the artifact are for fitting, the next `test_rows` for scoring.
+
+    `hashes` is a file of 64 bits for each row, in the same order.
+    """
 
     id: int
     project_id: int
@@ -40,11 +43,15 @@ class SnapshotRecord:
     columns: tuple[dict[str, Any], ...]
     preprocess: dict[str, dict[str, Any]]
     artifact: Artifact
+    hashes: Artifact
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """One candidate. `score` and `artifact` are None until it is trained, and for ever if it failed."""
+    """One candidate. `score` and `artifact` are None until it is trained, and for ever if it failed.
+
+    `quarantine` is why no strategy may choose it, None where any may.
+    """
 
     id: int
     project_id: int
@@ -60,6 +67,7 @@ class ModelRecord:
     mlflow_run_id: str | None
     mlflow_model_id: str | None
     created_at: datetime
+    quarantine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,9 @@ class DeploymentRecord:
     score: float
     deployed_at: datetime
     deployed_by: str
+    forced: bool
+    reason: str | None
+    quarantine: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +107,7 @@ class DeployResult:
 
     `algorithm_name`, `model_id` and `score` are those of the model that is live now, `previous_model_id` the one that
     was live before (None: nothing was); `changed` is False when they are the same and no deployment was added.
+    `planned`: this is what would be so; nothing was written.
     """
 
     project_name: str
@@ -105,6 +117,39 @@ class DeployResult:
     score: float
     previous_model_id: int | None
     changed: bool
+    planned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a challenger is asked for. `min_rows`: fewer are not compared; it does not count for one snapshot."""
+
+    compare: Compare = Compare.SAME_ROWS
+    min_improvement: float = 0.0
+    confidence: float | None = None
+    must_beat_baseline: bool = False
+    min_rows: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a challenger was measured to be beside the model that is live.
+
+    The scores, the baseline's too, are those on the compared rows; `rows_excluded` of the test rows were in a training.
+    `interval` is that of the challenger's score less the live one's. `said` tells why there is no comparison.
+    """
+
+    basis: Basis
+    live_model_id: int | None
+    candidate_ids: tuple[int, ...]
+    challenger_score: float | None = None
+    live_score: float | None = None
+    baseline_score: float | None = None
+    rows_compared: int | None = None
+    rows_excluded: int | None = None
+    interval: tuple[float, float] | None = None
+    live_quarantined: bool = False
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +162,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of a run's best candidate; `live_model_id` is the model live afterwards, None if there is none."""
+    """What became of a run's best candidate; `live_model_id` is the model live afterwards, None if there is none.
+
+    `id` is that of its receipt, None where automatic_deploy is off and nothing was decided.
+    """
 
     project_name: str
     challenger_id: int
@@ -125,3 +173,22 @@ class Decision:
     live_model_id: int | None
     previous_model_id: int | None
     reason: str
+    id: int | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """The receipt of one attempt: who challenged, on which terms, what was measured, and what came of it."""
+
+    id: int
+    project_name: str
+    challenger_id: int
+    algorithm_name: str
+    terms: Terms
+    evidence: Evidence
+    deployed: bool
+    reason: str
+    decided_by: str
+    code_version: str
+    decided_at: datetime

@@ -35,6 +35,25 @@ class Strategy(StrEnum):
     NEW_SCORE = "new_score"
 
 
+class Compare(StrEnum):
+    """What the automatic rule compares: both models on rows that neither was trained on, or the recorded scores."""
+
+    SAME_ROWS = "same_rows"
+    RECORDED = "recorded"
+
+
+class Basis(StrEnum):
+    """What a decision rests on; the last three keep the live model without a comparison."""
+
+    NOTHING_LIVE = "nothing_live"
+    QUARANTINED = "quarantined"  # what is live does not defend itself
+    RECORDED = "recorded"
+    SAME_ROWS = "same_rows"
+    NOT_COMPARABLE = "not_comparable"  # too few rows, a class or a column missing, another target
+    UNREACHABLE = "unreachable"  # a file of the comparison could not be read
+    UNPROVEN = "unproven"  # the challenger's file does not answer as it did at training
+
+
 KEY_METRIC = {Task.REGRESSION: "r2", Task.CLASSIFICATION: "f1"}
 METRIC_LABEL = {"r2": "R2", "f1": "F1"}
 DEFAULT_SAMPLING = {Task.REGRESSION: Sampling.RANDOM, Task.CLASSIFICATION: Sampling.STRATIFIED}
@@ -46,6 +65,10 @@ def task_named(value: str) -> Task:
 
 def sampling_named(value: str) -> Sampling:
     return _member("test_sampling", value, list(Sampling))
+
+
+def compare_named(value: str) -> Compare:
+    return _member("compare", value, list(Compare))
 
 
 def strategy_named(value: str) -> Strategy:

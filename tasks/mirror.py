@@ -1,11 +1,10 @@
 """MLflow's alias `live`, which follows the registry: after every deploy, in bounded time, and never in its way."""
 
 import logging
-from concurrent.futures import Future
-from threading import Thread
 from typing import TYPE_CHECKING
 
 from registry import queries
+from registry.bounded import within
 from registry.errors import TrackingUnavailable
 from registry.values import ModelRecord, ProjectRecord
 from tasks.tracking import FILE, client, translated
@@ -24,19 +23,9 @@ def mirror_live(project_name: str) -> bool:
 
     It takes at most MIRROR_SECONDS: a thread that MLflow keeps waiting longer is left behind.
     """
-    done: Future[None] = Future()
-
-    def mirror() -> None:
-        try:
-            _mirror(project_name)
-            done.set_result(None)
-        except Exception as error:  # noqa: BLE001  (whatever it is: the deployment is committed and must be answered for)
-            done.set_exception(error)
-
-    Thread(target=mirror, name="mirror", daemon=True).start()
     try:
-        done.result(MIRROR_SECONDS)
-    except Exception as error:  # noqa: BLE001  (as above)
+        within(MIRROR_SECONDS, "mirror", lambda: _mirror(project_name))
+    except Exception as error:  # noqa: BLE001  (whatever it is: the deployment is committed and must be answered for)
         said = f"no answer in {MIRROR_SECONDS} s" if isinstance(error, TimeoutError) else error
         log.warning("the deployment stands, but MLflow's alias %r lags behind until the next deploy: %s", LIVE, said)
         return False

@@ -14,7 +14,7 @@ from registry.values import Decision, DeployResult, ModelRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Task
 from tasks.predictions import PredictResult
 from tasks.promotion import said
-from tasks.snapshots import Training
+from tasks.snapshots import Training, rows
 from tasks.statistics import statistics_table
 
 PAGE_COLUMNS = 100  # of a snapshot are shown on the run's page
@@ -35,7 +35,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What `train` answers: the leaderboard, the best first; what was deployed (None: nothing), and why or why not."""
+    """What `train` answers: the leaderboard, the best first; what was deployed (None: nothing), and why or why not.
+
+    `decision_id` is the receipt's (None: automatic_deploy is off), `interval` that of the improvement where confidence
+    was asked for, `baseline` the metrics of scikit-learn's dummy on the same test rows.
+    """
 
     project_name: str
     task: Task
@@ -45,6 +49,9 @@ class TrainResult:
     deployed_model_id: int | None
     live_model_id: int | None
     reason: str
+    decision_id: int | None
+    interval: tuple[float, float] | None
+    baseline: dict[str, float]
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
@@ -60,6 +67,9 @@ def report_training(training: Training, models: list[ModelRecord], decision: Dec
         deployed_model_id=decision.challenger_id if decision.deployed else None,
         live_model_id=decision.live_model_id,
         reason=decision.reason,
+        decision_id=decision.id,
+        interval=decision.interval,
+        baseline=_baseline(training),
     )
     _publish("leaderboard", _page(result, ranked[0]), result.reason)
     statistics = queries.snapshot_statistics(training.snapshot_id)[:PAGE_COLUMNS]
@@ -70,7 +80,8 @@ def report_training(training: Training, models: list[ModelRecord], decision: Dec
 @task(cache_policy=NO_CACHE, task_run_name="report")
 def report_deploy(result: DeployResult) -> None:
     """What was live, what is, and how to undo it, on the run's page."""
-    undo = "" if not result.changed else f"\n\nTo undo it, run `rollback` for `{result.project_name}`."
+    done = result.changed and not result.planned
+    undo = f"\n\nTo undo it, run `rollback` for `{result.project_name}`." if done else ""
     _publish("deploy", f"**{said(result)}**{undo}", said(result))
 
 
@@ -100,7 +111,22 @@ def leaderboard(result: TrainResult) -> list[list[str]]:
             ]
             for row in result.leaderboard
         ),
+        [
+            "baseline",
+            _figure(result.baseline.get(key)),
+            *(_figure(result.baseline.get(name)) for name in others),
+            "",
+            "",
+            *([""] if failures else []),
+        ],
     ]
+
+
+def _baseline(training: Training) -> dict[str, float]:
+    from tasks.scoring import baseline_metrics
+
+    found = rows(queries.snapshot(training.snapshot_id))
+    return baseline_metrics(training.request.task, found.y_train, found.y_test)
 
 
 def _page(result: TrainResult, best: ModelRecord) -> str:

@@ -11,11 +11,11 @@ from uuid import uuid4
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
-from registry import queries
+from registry import queries, settings
 from registry.errors import InvalidInput, TaskMismatch
 from registry.history import checked_name
-from registry.values import SnapshotRecord
-from registry.vocabulary import DEFAULT_SAMPLING, Sampling, Task, sampling_named, task_named
+from registry.values import SnapshotRecord, Terms
+from registry.vocabulary import DEFAULT_SAMPLING, Compare, Sampling, Task, compare_named, sampling_named, task_named
 from tasks.algorithms import checked_algorithms, checked_hyperparams
 from tasks.search import Search, checked_search
 
@@ -38,6 +38,7 @@ class TrainingRequest:
     test_sampling: Sampling
     seed: int
     snapshot: SnapshotRecord | None
+    terms: Terms
 
 
 def checked_request(
@@ -54,6 +55,7 @@ def checked_request(
     test_sampling: str | None,
     preprocess: dict[str, dict[str, Any]] | None,
     seed: int,
+    terms: Terms,
 ) -> TrainingRequest:
     """The request with its defaults filled in.
 
@@ -97,7 +99,29 @@ def checked_request(
         sampling or DEFAULT_SAMPLING[resolved],
         checked_seed(seed),
         snapshot,
+        terms,
     )
+
+
+def checked_terms(compare: str, min_improvement: float, confidence: float | None, must_beat_baseline: bool) -> Terms:
+    """What a challenger is asked for.
+
+    Raises:
+        InvalidInput: an argument is wrong by itself, or recorded scores are to be compared with confidence.
+    """
+    chosen = compare_named(compare)
+    if not _is_number(min_improvement) or min_improvement < 0:
+        raise InvalidInput(f"min_improvement is a number of at least 0, not {min_improvement!r}")
+    if confidence is not None and not (_is_number(confidence) and 0.5 <= confidence <= 0.999):
+        raise InvalidInput(f"confidence is a number from 0.5 to 0.999, as 0.95, not {confidence!r}")
+    if confidence is not None and chosen is Compare.RECORDED:
+        raise InvalidInput("confidence needs both models on the same rows: leave it out, or compare='same_rows'")
+    checked_switch("must_beat_baseline", must_beat_baseline)
+    return Terms(chosen, float(min_improvement), confidence, must_beat_baseline, settings.min_compared_rows())
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def checked_test_size(test_size: float) -> float:
@@ -106,8 +130,7 @@ def checked_test_size(test_size: float) -> float:
     Raises:
         InvalidInput: it is neither.
     """
-    is_number = isinstance(test_size, (int, float)) and not isinstance(test_size, bool) and math.isfinite(test_size)
-    if is_number and (0 < test_size < 1 or (test_size > 1 and test_size == int(test_size))):
+    if _is_number(test_size) and (0 < test_size < 1 or (test_size > 1 and test_size == int(test_size))):
         return test_size
     raise InvalidInput(f"test_size is a share between 0 and 1 or a count of at least 2 rows, not {test_size!r}")
 

@@ -11,11 +11,12 @@ from registry.errors import CandidateFailed
 from registry.vocabulary import KEY_METRIC, Task
 
 
-def score(task: Task, pipeline: Any, X_test: Any, y_test: Any) -> tuple[float, dict[str, float]]:
-    """The key metric and all metrics of a fitted pipeline on k test rows; `score_time` is that of predicting them.
+def score(task: Task, pipeline: Any, X_test: Any, y_test: Any) -> tuple[float, dict[str, float], Any]:
+    """The key metric, all metrics and the predictions of a fitted pipeline on k test rows.
 
     Classification: f1, precision and recall are those of the larger of two labels, and the mean over the labels (macro)
-    where there are more; a share of nothing counts as 0. roc_auc and log_loss are for two labels.
+    where there are more; a share of nothing counts as 0. roc_auc and log_loss are for two labels. `score_time` is that
+    of predicting.
 
     Raises:
         CandidateFailed: the key metric is not a finite number.
@@ -31,7 +32,33 @@ def score(task: Task, pipeline: Any, X_test: Any, y_test: Any) -> tuple[float, d
     if not math.isfinite(key):
         raise CandidateFailed(f"its {KEY_METRIC[task]} on the test rows is {key}, not a finite number")
     finite = {name: float(value) for name, value in measured.items() if math.isfinite(value)}
-    return float(key), {**finite, "score_time": took}
+    return float(key), {**finite, "score_time": took}, predicted
+
+
+def key_metric(task: Task, y: Any, predicted: Any, labels: Any) -> float:
+    """The key metric of predictions; nan where there is none. `labels` are all that could have been predicted."""
+    if task is Task.REGRESSION:
+        finite = np.isfinite(predicted).all()
+        return float(metrics.r2_score(y, predicted)) if finite else math.nan
+    return float(metrics.f1_score(y, predicted, zero_division=0, **_average(labels)))
+
+
+def baseline(task: Task, y_train: Any, rows: int) -> Any:
+    """What scikit-learn's dummy predicts for any rows: the label met most often, or the mean of each target."""
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
+    dummy = DummyRegressor() if task is Task.REGRESSION else DummyClassifier()
+    return dummy.fit(np.zeros((len(y_train), 1)), y_train).predict(np.zeros((rows, 1)))
+
+
+def baseline_metrics(task: Task, y_train: Any, y_test: Any) -> dict[str, float]:
+    """The metrics of the baseline that need its predictions alone."""
+    predicted = baseline(task, y_train, len(y_test))
+    if task is Task.REGRESSION:
+        measured = _regression(y_test, predicted)
+    else:
+        measured = _labels_met(y_test, predicted, np.union1d(y_train, y_test))
+    return {name: float(value) for name, value in measured.items() if math.isfinite(value)}
 
 
 def _regression(y_test: Any, predicted: Any) -> dict[str, float]:
@@ -46,8 +73,12 @@ def _regression(y_test: Any, predicted: Any) -> dict[str, float]:
 
 def _classification(pipeline: Any, X_test: Any, y_test: Any, predicted: Any) -> dict[str, float]:
     labels = np.union1d(pipeline.classes_, y_test)  # a rare one may be among the test rows alone
-    binary = len(labels) == 2
-    average: dict[str, Any] = {"average": "binary", "pos_label": labels[1]} if binary else {"average": "macro"}
+    measured = _labels_met(y_test, predicted, labels)
+    return measured | (_ranking(pipeline, X_test, np.asarray(y_test) == labels[1]) if len(labels) == 2 else {})
+
+
+def _labels_met(y_test: Any, predicted: Any, labels: Any) -> dict[str, float]:
+    average = _average(labels)
     measured = {
         "f1": metrics.f1_score(y_test, predicted, zero_division=0, **average),
         "precision": metrics.precision_score(y_test, predicted, zero_division=0, **average),
@@ -56,7 +87,11 @@ def _classification(pipeline: Any, X_test: Any, y_test: Any, predicted: Any) -> 
     }
     if len(np.unique(y_test)) > 1:
         measured["mcc"] = metrics.matthews_corrcoef(y_test, predicted)
-    return measured | (_ranking(pipeline, X_test, np.asarray(y_test) == labels[1]) if binary else {})
+    return measured
+
+
+def _average(labels: Any) -> dict[str, Any]:
+    return {"average": "binary", "pos_label": labels[1]} if len(labels) == 2 else {"average": "macro"}
 
 
 def _ranking(pipeline: Any, X_test: Any, positive: Any) -> dict[str, float]:

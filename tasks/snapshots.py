@@ -2,6 +2,8 @@
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from registry.vocabulary import Sampling, Task
 from tasks import sources, tracking
 from tasks.checks import check_sides, check_strata, checked_rows
 from tasks.requests import TrainingRequest
+from tasks.row_hashes import STORED, Hashes, row_hashes
 from tasks.statistics import column_statistics
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("frontrunner")
 WRITTEN_ROWS = 50_000  # at a time
+GOLDEN_ROWS = 5
 LARGE_BYTES = 100_000_000  # of a snapshot's rows as float64
 _reading = Lock()  # candidates of one process start together: the first one reads, the others find it read
 
@@ -55,12 +59,17 @@ class Rows(NamedTuple):
 
 
 class Frozen(NamedTuple):
-    """A Parquet file with its split: the first `train_rows` rows are for fitting, the next `test_rows` for scoring."""
+    """A Parquet file with its split: the first `train_rows` rows are for fitting, the next `test_rows` for scoring.
+
+    `hashes` is a file of 64 bits for each row, in the same order; `golden_rows` are the features of some test rows.
+    """
 
     path: Path
+    hashes: Path
     train_rows: int
     test_rows: int
     columns: list[dict[str, Any]]
+    golden_rows: list[list[Any]]
 
 
 @task(cache_policy=NO_CACHE, task_run_name="snapshot of {request.relation_name}")
@@ -81,12 +90,13 @@ def take_snapshot(request: TrainingRequest, key: str) -> Training:
         statistics = column_statistics(frozen.path)
         run = tracking.start_run(request, key)
         with tracking.failing(run.id):
-            snapshot = _record(request, key, frozen, statistics, tracking.save_rows(run, frozen.path))
+            artifact, hashes = (tracking.save_rows(run, path) for path in (frozen.path, frozen.hashes))
+            snapshot = _record(request, key, frozen, statistics, artifact, hashes)
     return _begun(request, key, snapshot, run)
 
 
 def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
-    """Writes the rows, in the order of their split, to a file in `folder`.
+    """Writes the rows and their hashes, in the order of their split, to files in `folder`.
 
     Raises:
         BadData: they cannot be trained on; the message says why.
@@ -107,12 +117,13 @@ def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
     if all(table[name].take(train).null_count == len(train) for name in features):
         raise BadData(f"no column of {relation_name} beside the target has a value in the training rows")
     check_choices(request, table.select(features))
-    path = folder / "rows.parquet"
-    _write(path, table, np.concatenate([train, test]))
+    path, hashes = folder / "rows.parquet", folder / "rows.hashes"
+    _write(path, hashes, table, np.concatenate([train, test]))
+    golden_rows = _golden_rows(table.select(features).take(test[:GOLDEN_ROWS]))
     columns = [{"name": field.name, "type": str(field.type).removeprefix("large_")} for field in table.schema]
     del table
     pa.default_memory_pool().release_unused()
-    return Frozen(path, len(train), len(test), columns)
+    return Frozen(path, hashes, len(train), len(test), columns, golden_rows)
 
 
 def check_choices(request: TrainingRequest, features: "pa.Table | pd.DataFrame") -> None:
@@ -145,15 +156,28 @@ def _is_number(kind: "pa.DataType") -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind))
 
 
-def _write(path: Path, table: "pa.Table", order: "np.ndarray[Any, Any]") -> None:
+def _golden_rows(table: "pa.Table") -> list[list[Any]]:
+    """As JSON has them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, float) and math.isnan(value):
+            return None
+        return value.isoformat() if hasattr(value, "isoformat") else value
+
+    return [[plain(value) for value in row.values()] for row in table.to_pylist()]
+
+
+def _write(path: Path, hashes: Path, table: "pa.Table", order: "np.ndarray[Any, Any]") -> None:
     """Part by part, so that the table is there only once."""
     import pyarrow as pa
     from pyarrow import parquet
 
     repeating = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
-    with parquet.ParquetWriter(path, table.schema, use_dictionary=repeating) as file:
+    with parquet.ParquetWriter(path, table.schema, use_dictionary=repeating) as file, hashes.open("wb") as beside:
         for start in range(0, len(order), WRITTEN_ROWS):
-            file.write_table(table.take(order[start : start + WRITTEN_ROWS]))
+            part = table.take(order[start : start + WRITTEN_ROWS])
+            file.write_table(part)
+            beside.write(row_hashes(part).astype(STORED).tobytes())
             pa.default_memory_pool().release_unused()
 
 
@@ -200,9 +224,31 @@ def rows(snapshot: SnapshotRecord) -> Rows:
         return _read(snapshot.artifact, snapshot.y_column_names, snapshot.train_rows, is_large(snapshot))
 
 
-def forget_rows() -> None:
+@contextmanager
+def rows_kept() -> Iterator[None]:
     """A process that lives on after a run gets its memory back."""
-    _read.cache_clear()
+    try:
+        yield
+    finally:
+        _read.cache_clear()
+
+
+def hashes_of_test_rows(snapshot: SnapshotRecord, columns: list[str]) -> Hashes:
+    """The hashes that a snapshot's test rows have by these columns alone."""
+    import numpy as np
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parts, skip = [], snapshot.train_rows
+    with verified(snapshot.artifact) as path:
+        file = parquet.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if skip < rows:
+                parts.append(row_hashes(file.read_row_group(group, columns=columns).slice(skip)))
+                pa.default_memory_pool().release_unused()
+            skip = max(0, skip - rows)
+    return np.concatenate(parts)
 
 
 def is_large(snapshot: SnapshotRecord) -> bool:
@@ -259,7 +305,12 @@ def _begun(request: TrainingRequest, key: str, snapshot: SnapshotRecord, run: tr
 
 
 def _record(
-    request: TrainingRequest, key: str, frozen: Frozen, statistics: list[dict[str, Any]], artifact: Artifact
+    request: TrainingRequest,
+    key: str,
+    frozen: Frozen,
+    statistics: list[dict[str, Any]],
+    artifact: Artifact,
+    hashes: Artifact,
 ) -> SnapshotRecord:
     return history.record_snapshot(
         request.project_name,
@@ -274,7 +325,9 @@ def _record(
         columns=frozen.columns,
         preprocess=request.preprocess,
         statistics=statistics,
+        golden_rows=frozen.golden_rows,
         artifact=artifact,
+        hashes=hashes,
         request_key=key,
     )
 

@@ -62,7 +62,7 @@ def start_run(request: TrainingRequest, request_key: str) -> Run:
 
 
 def save_rows(run: Run, path: Path) -> Artifact:
-    """Puts a snapshot's file beside the run."""
+    """Puts a file of a snapshot beside the run."""
     with translated():
         client().log_artifact(run.id, str(path), "snapshot")
     return describe(path, f"{run.artifact_uri}/snapshot/{path.name}")

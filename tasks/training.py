@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -13,10 +14,12 @@ from prefect.futures import wait
 
 from registry import history, queries
 from registry.errors import CandidateFailed, FrontrunnerError, RegistryUnavailable
-from registry.values import ModelRecord
+from registry.inputs import features
+from registry.proof import golden_answers
+from registry.values import ModelRecord, SnapshotRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Status
 from registry.vocabulary import Task as MlTask
-from tasks import snapshots, tracking
+from tasks import comparison, snapshots, tracking
 from tasks.algorithms import THREADS, needs_encoded_labels, new_estimator
 from tasks.requests import TrainingRequest
 from tasks.search import Found, run_search
@@ -34,6 +37,7 @@ class Trained(NamedTuple):
     found: Found | None
     score: float
     metrics: dict[str, float]
+    predicted: Any  # for the test rows
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train {algorithm}")
@@ -45,15 +49,12 @@ def train_candidate(training: Training, algorithm: str, threads: int) -> int:
 def train_candidates(training: Training, threads: int) -> list[ModelRecord]:
     """Every candidate as it was recorded, the failed ones too; each is a task of the flow."""
     algorithms = training.request.algorithms
-    try:
-        for together in [[name] for name in algorithms] if training.one_by_one else [list(algorithms)]:
-            futures = train_candidate.map(unmapped(training), together, unmapped(threads))
-            wait(list(futures))  # for all of them, before one that could not be recorded ends the run
-            for future in futures:
-                with suppress(CandidateFailed):
-                    future.result()
-    finally:
-        snapshots.forget_rows()
+    for together in [[name] for name in algorithms] if training.one_by_one else [list(algorithms)]:
+        futures = train_candidate.map(unmapped(training), together, unmapped(threads))
+        wait(list(futures))  # for all of them, before one that could not be recorded ends the run
+        for future in futures:
+            with suppress(CandidateFailed):
+                future.result()
     return queries.run_models(training.request.project_name, f"{training.key}:")
 
 
@@ -77,6 +78,8 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
         with _limited(threads):
             done = _trained(request, algorithm, rows, threads)
             figures = _figures(request.task, done, rows)
+            golden = _golden(snapshot, replace(model, preprocessing=done.preprocessing), done.pipeline)
+        comparison.remember(model.id, done.predicted)
         artifact, mlflow_model_id = tracking.save_model(
             training.run, run_id, model, done.pipeline, rows.X_train, rows.y_train
         )
@@ -100,6 +103,7 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
         preprocessing=done.preprocessing,
         score=done.score,
         metrics=done.metrics,
+        golden=golden,
         artifact=artifact,
         mlflow_run_id=run_id,
         mlflow_model_id=mlflow_model_id,
@@ -129,8 +133,15 @@ def _trained(request: TrainingRequest, algorithm: str, rows: snapshots.Rows, thr
     started = perf_counter()
     pipeline.fit(rows.X_train, rows.y_train)
     fit_time = perf_counter() - started
-    key_metric, metrics = score(request.task, pipeline, rows.X_test, rows.y_test)
-    return Trained(pipeline, hyperparams, preprocessing, found, key_metric, {**metrics, "fit_time": fit_time})
+    key_metric, metrics, predicted = score(request.task, pipeline, rows.X_test, rows.y_test)
+    metrics["fit_time"] = fit_time
+    return Trained(pipeline, hyperparams, preprocessing, found, key_metric, metrics, predicted)
+
+
+def _golden(snapshot: SnapshotRecord, model: ModelRecord, pipeline: Any) -> list[Any]:
+    """What it answers for the snapshot's golden rows, asked as an application asks."""
+    rows, _ = queries.golden(model.id)
+    return golden_answers(pipeline, features(snapshot, model), rows)
 
 
 def _tell_trial(algorithm: str, trial: dict[str, Any], label: str) -> None:

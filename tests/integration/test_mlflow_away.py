@@ -15,7 +15,7 @@ from registry import settings
 from registry.errors import TrackingUnavailable
 from registry.vocabulary import Task
 from tasks import mirror, tracking
-from tasks.promotion import deploy
+from tasks.promotion import checked_deploy, deploy
 from tests.support.story import Story
 
 
@@ -31,7 +31,7 @@ def test_a_server_that_is_down(two_models: Story, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     started = time.monotonic()
     with caplog.at_level(logging.WARNING, "frontrunner"):
-        assert deploy("churn", "rollback", None, "key").changed
+        assert deploy(checked_deploy("churn", "rollback", force=True, reason="a story has no files"), "key").changed
     assert time.monotonic() - started < 60
     assert len(two_models.history) == 3
     assert "the deployment stands, but MLflow's alias 'live' lags behind" in caplog.text
@@ -43,7 +43,7 @@ def test_a_server_that_never_answers(two_models: Story, monkeypatch: pytest.Monk
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
-        assert deploy("churn", "rollback", None, "key").changed
+        assert deploy(checked_deploy("churn", "rollback", force=True, reason="a story has no files"), "key").changed
         assert time.monotonic() - started < 20
     assert len(two_models.history) == 3
 
@@ -112,7 +112,7 @@ def test_the_next_deploy_puts_the_alias_right(
     train("iris", algorithms=["svm"])
     with monkeypatch.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-        rolled_back = deploy("iris", "rollback", None, "key")
+        rolled_back = deploy(checked_deploy("iris", "rollback"), "key")
     client = MlflowClient(settings.tracking_uri(), settings.tracking_uri())
     name = mirror.registered_name(1)
 
@@ -120,5 +120,7 @@ def test_the_next_deploy_puts_the_alias_right(
         return client.get_model_version_by_alias(name, "live").tags["frontrunner.model_id"]
 
     assert alias() != str(rolled_back.model_id)
-    deploy("iris", "rollback", None, "key")  # the same request again: nothing is deployed, but the mirror is mended
+    deploy(
+        checked_deploy("iris", "rollback"), "key"
+    )  # the same request again: nothing is deployed, but the mirror is mended
     assert alias() == str(rolled_back.model_id)

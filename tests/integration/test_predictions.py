@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, text
 from flows.predict import predict
 from flows.train import train
 from registry import Predictor, history
+from registry.choices import Wish
 from registry.errors import BadData, BadRows, FrontrunnerError, InvalidInput, NothingDeployed, UnknownProject
 from registry.vocabulary import Strategy
 from tasks import outputs, predictions, sources
@@ -99,9 +100,9 @@ class TestFiles:
 
     def test_again_replaces_and_the_live_model_of_the_moment_answers(self, data: Path) -> None:
         first = score("files:stones.parquet", "files:scored.parquet")
-        history.deploy("stones", Strategy.MOST_RECENT, "knn", request_key="knn", deployed_by="a test")
-        history.deploy("stones", Strategy.MOST_RECENT, "random_forest", request_key="rf", deployed_by="a test")
-        history.deploy("stones", Strategy.ROLLBACK, request_key="back", deployed_by="a test")
+        history.deploy(Wish("stones", Strategy.MOST_RECENT, "knn"), request_key="knn", deployed_by="a test")
+        history.deploy(Wish("stones", Strategy.MOST_RECENT, "random_forest"), request_key="rf", deployed_by="a test")
+        history.deploy(Wish("stones", Strategy.ROLLBACK), request_key="back", deployed_by="a test")
         again = score("files:stones.parquet", "files:scored.parquet")
         assert {first.algorithm_name, again.algorithm_name} <= {"knn", "random_forest"}
         assert set(pd.read_parquet(data / "scored.parquet")["model_id"]) == {again.model_id}

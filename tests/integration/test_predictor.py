@@ -23,6 +23,7 @@ from flows.deploy import rollback
 from flows.train import train
 from registry import Predictor, history, queries
 from registry.artifacts import describe, load_pipeline
+from registry.choices import Wish
 from registry.errors import (
     ArtifactChanged,
     ArtifactMissing,
@@ -61,7 +62,7 @@ def predictor(prefect: str, mlflow_store: Path, workspace: Path) -> Predictor:
 
 
 def deploy(project: str, algorithm: str) -> None:
-    history.deploy(project, Strategy.MOST_RECENT, algorithm, request_key=str(monotonic()), deployed_by="a test")
+    history.deploy(Wish(project, Strategy.MOST_RECENT, algorithm), request_key=str(monotonic()), deployed_by="a test")
 
 
 def until(done: Callable[[], bool], seconds: float = 10) -> None:
@@ -250,7 +251,7 @@ class TestDeploysMeanwhile:
             asking = [pool.submit(ask) for _ in range(8)]
             try:
                 for number in range(20):
-                    history.deploy(project, Strategy.ROLLBACK, request_key=f"r{number}", deployed_by="a test")
+                    history.deploy(Wish(project, Strategy.ROLLBACK), request_key=f"r{number}", deployed_by="a test")
                     sleep(0.05)
             finally:
                 stop.set()

@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
 from flows.train import train
 from registry import Predictor, history, queries
 from registry.artifacts import load_pipeline
+from registry.choices import Wish
 from registry.errors import InvalidInput
 from registry.service import new_app
 from registry.vocabulary import Strategy
@@ -69,7 +70,7 @@ def split(frame: pd.DataFrame) -> dict[str, object]:
 
 
 def deploy(project: str, strategy: Strategy = Strategy.ROLLBACK, algorithm: str | None = None) -> None:
-    history.deploy(project, strategy, algorithm, request_key=str(monotonic()), deployed_by="a test")
+    history.deploy(Wish(project, strategy, algorithm), request_key=str(monotonic()), deployed_by="a test")
 
 
 @pytest.fixture

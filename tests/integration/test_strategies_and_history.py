@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from registry import history, queries
+from registry.choices import Wish
 from registry.errors import (
     InvalidInput,
     InvalidName,
@@ -85,13 +86,9 @@ class TestAutomaticDeploy:
         assert story.promoted(story.trained(0.6)).deployed
 
     def test_the_same_request_again_deploys_once(self, story: Story) -> None:
-        from tasks.promotion import recorded_scores
-
         model = story.trained(0.7)
         for _ in range(2):
-            decision = history.promote(
-                model, recorded_scores(Task.CLASSIFICATION), request_key="once", deployed_by="me"
-            )
+            decision = story.promoted(model, key="once")
             assert decision.deployed
             assert decision.live_model_id == model
         assert len(story.history) == 1
@@ -247,7 +244,7 @@ class TestEveryStrategy:
     @pytest.mark.parametrize("strategy", ["best_score", "most_recent", "rollback"])
     def test_an_unknown_project_lists_what_there_is(self, story: Story, strategy: str) -> None:
         with pytest.raises(UnknownProject, match="there is no project 'chrun'; there are 'churn'"):
-            history.deploy("chrun", Strategy(strategy), request_key="k", deployed_by="me")
+            history.deploy(Wish("chrun", Strategy(strategy)), request_key="k", deployed_by="me")
 
     def test_another_project_is_never_touched(self, story: Story) -> None:
         other = Story("other")
@@ -305,11 +302,250 @@ class TestEveryStrategy:
     )
     def test_what_does_not_go_together(self, story: Story, strategy, algorithm_name, model_id, said) -> None:
         with pytest.raises(InvalidInput, match=said):
-            promotion.deploy("churn", strategy, algorithm_name, "key", model_id)
+            promotion.checked_deploy("churn", strategy, algorithm_name, model_id=model_id)
 
     def test_a_person_cannot_ask_for_the_automatic_strategy(self) -> None:
         with pytest.raises(UnknownValue, match="choose one of best_score, most_recent, rollback, specific"):
             strategy_named("new_score")
+
+
+class TestFurtherBack:
+    def test_steps_go_back_model_by_model_in_the_order_in_which_they_were_last_live(self, story: Story) -> None:
+        first, second, third = (story.trained_and_promoted(score) for score in (0.7, 0.8, 0.9))
+        assert story.deploys("rollback", steps=2).model_id == first
+        # last live before it: third, then second
+        assert story.deploys("rollback", steps=2).model_id == second
+        assert story.deploys("rollback", steps=2).model_id == third
+
+    def test_one_step_is_the_plain_rollback(self, story: Story) -> None:
+        first, second = (story.trained_and_promoted(score) for score in (0.7, 0.8))
+        assert [story.deploys("rollback", steps=1).model_id for _ in range(3)] == [first, second, first]
+
+    def test_steps_of_one_algorithm(self, story: Story) -> None:
+        old, _, _, _ = (
+            story.trained_and_promoted(score, name)
+            for score, name in ((0.5, "svm"), (0.6, "svm"), (0.7, "linear"), (0.8, "knn"))
+        )
+        assert story.deploys("rollback", "svm", steps=2).model_id == old
+
+    def test_further_than_there_were_models(self, story: Story) -> None:
+        story.trained_and_promoted(0.7)
+        story.trained_and_promoted(0.8)
+        with pytest.raises(NoCandidate, match="'churn' has not had 2 other models live: `frontrunner history`"):
+            story.deploys("rollback", steps=2)
+        assert len(story.history) == 2
+
+    def test_to_the_model_of_a_deployment(self, story: Story) -> None:
+        models = [story.trained_and_promoted(score) for score in (0.7, 0.8, 0.9)]
+        assert story.deploys("rollback", to_seq=1).model_id == models[0]
+        assert story.history[-1] == (4, "rollback", models[0])
+        assert not story.deploys("rollback", to_seq=4).changed
+        assert len(story.history) == 4
+
+    @pytest.mark.parametrize("seq", [0, -1, 3, 2**63, 2**70])
+    def test_to_a_deployment_that_never_was(self, story: Story, seq: int) -> None:
+        story.trained_and_promoted(0.7)
+        story.trained_and_promoted(0.8)
+        with pytest.raises(NoCandidate, match=f"has no deployment {seq}: its history goes from 1 to 2"):
+            story.deploys("rollback", to_seq=seq)
+
+
+class TestQuarantine:
+    def test_no_strategy_chooses_it_until_it_is_released(self, story: Story) -> None:
+        good = story.trained_and_promoted(0.7)
+        bad = story.trained_and_promoted(0.9)
+        story.deploys("rollback")
+        history.quarantine(bad, "it knows the answers", by="me")
+        assert {story.deploys(strategy).model_id for strategy in ("best_score", "most_recent")} == {good}
+        for strategy, wish in (("rollback", {}), ("specific", {"model_id": bad}), ("rollback", {"to_seq": 2})):
+            with pytest.raises(NoCandidate, match=r"quarantine.*it knows the answers"):
+                story.deploys(strategy, **wish)
+        assert story.live == good
+        history.release(bad, by="me")
+        assert story.deploys("best_score").model_id == bad
+
+    def test_it_is_skipped_on_the_way_back(self, story: Story) -> None:
+        first, second, _ = (story.trained_and_promoted(score) for score in (0.7, 0.8, 0.9))
+        history.quarantine(second, "slow", by="me")
+        assert story.deploys("rollback").model_id == first
+
+    def test_a_rollback_can_put_what_was_live_into_it_at_once(self, story: Story) -> None:
+        good, bad = (story.trained_and_promoted(score) for score in (0.7, 0.9))
+        story.deploys("rollback", quarantine=True, reason="it refuses everyone")
+        assert story.live == good
+        assert queries.model(bad).quarantine == "it refuses everyone"
+        assert queries.history("churn")[0].reason == "it refuses everyone"
+        assert not story.deploys("best_score").changed
+
+    def test_a_rollback_that_cannot_be_done_puts_nothing_into_it(self, story: Story) -> None:
+        only = story.trained_and_promoted(0.7)
+        with pytest.raises(NoCandidate):
+            story.deploys("rollback", quarantine=True, reason="bad")
+        assert queries.model(only).quarantine is None
+
+    def test_the_automatic_rule_takes_no_challenger_from_it(self, story: Story) -> None:
+        live, bad = story.trained_and_promoted(0.5), story.trained(0.9)
+        history.quarantine(bad, "leaks", by="me")
+        decision = story.promoted(bad)
+        assert (decision.deployed, story.live) == (False, live)
+        assert "is in quarantine (leaks)" in decision.reason
+
+    def test_a_live_model_in_it_gives_way_to_any_challenger(self, story: Story) -> None:
+        bad = story.trained_and_promoted(0.99)
+        history.quarantine(bad, "leaks", by="me")
+        assert story.live == bad
+        decision = story.promoted(honest := story.trained(0.7))
+        assert (decision.deployed, story.live) == (True, honest)
+        assert "which is in quarantine" in decision.reason
+
+    def test_a_verdict_from_before_it_is_not_carried_out(self, story: Story) -> None:
+        model = story.trained(0.9)
+        evidence = Evidence(Basis.NOTHING_LIVE, None, (model,), challenger_score=0.9)
+        history.quarantine(model, "leaks", by="me")
+        with pytest.raises(ChoiceChanged):
+            history.promote(
+                model, evidence, Terms(), Verdict(True, "it is"), request_key="k", decided_by="me", code_version="0"
+            )
+        assert story.live is None
+        assert queries.decisions("churn") == []
+
+    def test_it_is_shown_in_every_list(self, story: Story) -> None:
+        model = story.trained_and_promoted(0.7)
+        history.quarantine(model, "leaks", by="me")
+        [project], [listed], [deployment] = queries.projects(), queries.models("churn"), queries.history("churn")
+        assert project.quarantine == listed.quarantine == deployment.quarantine == "leaks"
+        with transaction() as session:
+            for view in ("trained_models", "deployed_models"):
+                assert session.scalar(text(f"SELECT quarantine FROM {view}")) == "leaks"
+
+    def test_twice_is_refused_and_so_is_the_release_of_what_is_free(self, story: Story) -> None:
+        model = story.trained(0.7)
+        with pytest.raises(InvalidInput, match="is not in quarantine"):
+            history.release(model, by="me")
+        history.quarantine(model, "leaks", by="me")
+        with pytest.raises(InvalidInput, match="is in quarantine already: leaks"):
+            history.quarantine(model, "again", by="me")
+        for unknown in (99, 0, -1, 2**63):
+            with pytest.raises(UnknownModel):
+                history.quarantine(unknown, "leaks", by="me")
+
+    def test_every_one_is_remembered(self, story: Story) -> None:
+        model = story.trained(0.7)
+        for reason in ("first", "second"):
+            history.quarantine(model, reason, by="me")
+            history.release(model, by="you")
+        with transaction() as session:
+            rows = session.execute(text("SELECT reason, placed_by, released_by FROM quarantines ORDER BY id")).all()
+        assert rows == [("first", "me", "you"), ("second", "me", "you")]
+
+
+class TestReceipts:
+    def test_every_attempt_has_one_the_rejected_ones_too(self, story: Story) -> None:
+        first, better, worse = (story.trained(score) for score in (0.7, 0.8, 0.6))
+        decisions = [story.promoted(model) for model in (first, better, worse)]
+        receipts = list(reversed(queries.decisions("churn")))
+        assert [(each.challenger_id, each.evidence.live_model_id, each.deployed) for each in receipts] == [
+            (first, None, True),
+            (better, first, True),
+            (worse, better, False),
+        ]
+        assert [each.reason for each in receipts] == [each.reason for each in decisions]
+        assert [each.id for each in receipts] == [each.id for each in decisions]
+        assert {each.decided_by for each in receipts} == {"the story"}
+        assert receipts[1].evidence == Evidence(
+            Basis.SAME_ROWS, first, (better,), 0.8, 0.7, rows_compared=38, rows_excluded=0
+        )
+        assert receipts[1].terms == Terms(Compare.RECORDED)
+        assert queries.decision(receipts[2].id) == receipts[2]
+
+    def test_the_same_attempt_again_has_the_same_one(self, story: Story) -> None:
+        story.trained_and_promoted(0.7)
+        worse = story.trained(0.6)
+        once, again = (story.promoted(worse, key="run") for _ in range(2))
+        assert once == again
+        assert len(queries.decisions("churn")) == 2
+
+    def test_a_deployment_and_its_receipt_are_written_together_or_not_at_all(self, story: Story) -> None:
+        model = story.trained(0.7)
+        evidence = Evidence(Basis.NOTHING_LIVE, None, (model,), challenger_score=0.7)
+        with transaction(write=True) as session:
+            session.execute(text(INSERT), {"project": story.snapshot.project_id, "model": model, "key": f"k:{model}"})
+        with pytest.raises(RegistryConflict):
+            history.promote(
+                model, evidence, Terms(), Verdict(True, "it is"), request_key="k", decided_by="me", code_version="0"
+            ) if story.deploys("specific", model_id=model) and False else _promote_as_first(model, evidence)
+        assert queries.decisions("churn") == []
+
+    def test_a_verdict_about_a_model_that_is_not_live_any_more_is_not_carried_out(self, story: Story) -> None:
+        first = story.trained_and_promoted(0.5)
+        story.trained_and_promoted(0.6)
+        challenger = story.trained(0.55)
+        evidence = Evidence(Basis.RECORDED, first, (challenger,), 0.55, 0.5)
+        with pytest.raises(ChoiceChanged):
+            history.promote(
+                challenger, evidence, Terms(), Verdict(True, "it is"), request_key="k", decided_by="me", code_version="0"
+            )
+        assert len(story.history) == len(queries.decisions("churn")) == 2
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE decisions SET reason = 'another'",
+            "DELETE FROM decisions",
+            "DELETE FROM quarantines",
+            "UPDATE quarantines SET reason = 'another'",
+        ],
+    )
+    def test_they_cannot_be_rewritten(self, story: Story, statement: str) -> None:
+        history.quarantine(story.trained_and_promoted(0.7), "leaks", by="me")
+        with pytest.raises(RegistryConflict), transaction(write=True) as session:
+            session.execute(text(statement))
+
+    def test_an_unknown_one(self, story: Story) -> None:
+        for unknown in (1, 0, -1, 2**63):
+            with pytest.raises(UnknownDecision, match=f"there is no decision {unknown}"):
+                queries.decision(unknown)
+
+
+class TestAChoiceThatChanges:
+    def test_only_the_model_that_was_proven_is_deployed(self, story: Story) -> None:
+        story.trained_and_promoted(0.5)
+        proven, better = story.trained(0.6), story.trained(0.7)
+        with pytest.raises(ChoiceChanged, match=f"best_score chooses model {better}"):
+            story.deploys("best_score", only=proven)
+        assert len(story.history) == 1
+        assert story.deploys("best_score", only=better).changed
+
+    def test_a_forced_deployment_says_so_and_why(self, story: Story) -> None:
+        model = story.trained(0.7)
+        wish = Wish("churn", Strategy.BEST_SCORE)
+        history.deploy(wish, forced=True, reason="the store is down", request_key="k", deployed_by="me")
+        [row] = queries.history("churn")
+        assert (row.model_id, row.forced, row.reason) == (model, True, "the store is down")
+        with pytest.raises(RegistryConflict):
+            history.deploy(
+                Wish("churn", Strategy.SPECIFIC, model_id=story.trained(0.1)),
+                forced=True,
+                request_key="k2",
+                deployed_by="me",
+            )
+
+    @pytest.mark.parametrize(
+        ("asked", "said"),
+        [
+            ({"steps": 0}, "steps is how many models to go back"),
+            ({"steps": True}, "steps is how many"),
+            ({"to_seq": "3"}, "to_seq is the seq of a deployment"),
+            ({"to_seq": 1, "steps": 2}, "leave steps and algorithm_name out"),
+            ({"force": True}, "force needs a reason"),
+            ({"quarantine": True, "reason": "  "}, "quarantine needs a reason"),
+            ({"plan": "yes"}, "plan is true or false"),
+            ({"expect_model_id": "7"}, "the model that a plan named"),
+        ],
+    )
+    def test_what_does_not_go_together(self, asked, said) -> None:
+        with pytest.raises(InvalidInput, match=said):
+            promotion.checked_deploy("churn", "rollback", **asked)
 
 
 class TestARetriedTraining:

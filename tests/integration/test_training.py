@@ -20,6 +20,7 @@ from flows.deploy import deploy, rollback
 from flows.train import train
 from registry import Predictor, artifacts, history, queries, settings
 from registry.artifacts import load_pipeline, verified
+from registry.choices import Wish
 from registry.errors import (
     AllCandidatesFailed,
     ArtifactMissing,
@@ -256,7 +257,7 @@ def test_a_real_mlflow_server_that_keeps_the_files(
         assert [path.name for path in cache.iterdir()] == [model.artifact.sha256]
     # The store is down: what was fetched is there, what was not is missing in one line and soon.
     assert Predictor("iris").model.id == model.id
-    history.deploy("iris", Strategy.ROLLBACK, request_key="down", deployed_by="a test")
+    history.deploy(Wish("iris", Strategy.ROLLBACK), request_key="down", deployed_by="a test")
     started = monotonic()
     with pytest.raises(ArtifactMissing, match="cannot be fetched"):
         Predictor("iris")
@@ -274,7 +275,7 @@ class TestTheCoresAreShared:
         monkeypatch.setattr(training, "cpu_count", lambda: 2)
         with threadpool_limits(3), pytest.raises(AllCandidatesFailed, match=r"cannot be saved.*Limits"):
             train("diabetes", "regression", "sklearn:diabetes", "target", algorithms=["lasso", "ridge"])
-        assert len(Limits.seen) == 6  # two candidates: fit, predict to score, predict to plot
+        assert len(Limits.seen) == 8  # two candidates: fit, predict to score, to plot, and for the golden rows
         assert all(limits == ({1}, {1}, 1) for limits in Limits.seen)
 
 

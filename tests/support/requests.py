@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from registry.values import Terms
 from registry.vocabulary import DEFAULT_SAMPLING, Task
 from tasks.requests import TrainingRequest
 
@@ -20,5 +21,6 @@ def request(task: Task, **changes: Any) -> TrainingRequest:
         "test_sampling": DEFAULT_SAMPLING[task],
         "seed": 0,
         "snapshot": None,
+        "terms": Terms(),
     }
     return TrainingRequest(**(asked | changes))

@@ -1,11 +1,16 @@
 """A small language for what happened in a project, so that a test reads as a specification."""
 
+from contextlib import suppress
+from dataclasses import replace
 from itertools import count
+from typing import Any
 
 from registry import history, queries
-from registry.values import Artifact, Decision, DeployResult, ModelRecord, SnapshotRecord
-from registry.vocabulary import Sampling, Strategy, Task
-from tasks.promotion import recorded_scores
+from registry.choices import Wish
+from registry.errors import ChoiceChanged
+from registry.values import Artifact, Decision, DeployResult, ModelRecord, SnapshotRecord, Terms
+from registry.vocabulary import Compare, Sampling, Strategy, Task
+from tasks.comparison import compared, judged
 
 _keys = count()
 NO_FILE = Artifact("file:///nowhere/model.skops", "0" * 64, 1)
@@ -32,7 +37,9 @@ class Story:
             columns=[],
             preprocess={},
             statistics=[],
-            artifact=NO_FILE,
+            golden_rows=[],
+            artifact=replace(NO_FILE, sha256=f"{next(_keys):064x}"),  # other rows than those of any other
+            hashes=NO_FILE,
             request_key=self.key(),
         )
         return self.snapshot
@@ -53,6 +60,7 @@ class Story:
             preprocessing={},
             score=score,
             metrics={},
+            golden=[],
             artifact=artifact,
             mlflow_run_id="run",
             mlflow_model_id="m-1",
@@ -62,9 +70,16 @@ class Story:
         return history.fail_model(self.started(algorithm).id, "it could not be fitted", None).id
 
     def promoted(self, model_id: int, key: str | None = None) -> Decision:
-        """What the automatic rule makes of a model."""
-        rule = recorded_scores(self.task)
-        return history.promote(model_id, rule, request_key=key or self.key(), deployed_by="the story")
+        """What the automatic rule makes of a model, by its recorded score."""
+        key, terms = key or self.key(), Terms(Compare.RECORDED)
+        while True:
+            challenger, live = queries.model(model_id), queries.live_model(self.project)
+            evidence = compared(self.task, challenger, live, [challenger], terms)
+            verdict = judged(self.task, challenger, live, evidence, terms)
+            with suppress(ChoiceChanged):
+                return history.promote(
+                    model_id, evidence, terms, verdict, request_key=key, decided_by="the story", code_version="0"
+                )
 
     def trained_and_promoted(self, score: float, algorithm: str = "linear") -> int:
         model_id = self.trained(score, algorithm)
@@ -72,13 +87,21 @@ class Story:
         return model_id
 
     def deploys(
-        self, strategy: str, algorithm: str | None = None, key: str | None = None, model_id: int | None = None
+        self,
+        strategy: str,
+        algorithm: str | None = None,
+        key: str | None = None,
+        *,
+        reason: str | None = None,
+        quarantine: bool = False,
+        only: int | None = None,
+        **wish: Any,
     ) -> DeployResult:
         return history.deploy(
-            self.project,
-            Strategy(strategy),
-            algorithm,
-            model_id=model_id,
+            Wish(self.project, Strategy(strategy), algorithm, **wish),
+            only=only,
+            reason=reason,
+            quarantine=quarantine,
             request_key=key or self.key(),
             deployed_by="the story",
         )

@@ -14,6 +14,7 @@ from registry.errors import (
     UnknownProject,
     UnknownValue,
 )
+from registry.values import Terms
 from registry.vocabulary import Sampling, Task
 from tasks.requests import TrainingRequest, checked_request, checked_test_size, request_key
 from tests.support.story import Story
@@ -34,6 +35,7 @@ def asked(**changes) -> TrainingRequest:
         "test_sampling": None,
         "preprocess": None,
         "seed": 0,
+        "terms": Terms(),
     }
     return checked_request(**(arguments | changes))
 

@@ -21,7 +21,7 @@ REGRESSION, CLASSIFICATION = Task.REGRESSION, Task.CLASSIFICATION
 def test_regression() -> None:
     X, y = load_diabetes(return_X_y=True)
     model = LinearRegression().fit(X[:300], y[:300])
-    key, measured = score(REGRESSION, model, X[300:], y[300:])
+    key, measured, _ = score(REGRESSION, model, X[300:], y[300:])
     predicted = model.predict(X[300:])
     assert key == measured["r2"] == metrics.r2_score(y[300:], predicted)
     assert measured["mean_absolute_error"] == metrics.mean_absolute_error(y[300:], predicted)
@@ -31,7 +31,7 @@ def test_regression() -> None:
 def test_three_classes_are_averaged_with_equal_weight() -> None:
     X, y = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=1000).fit(X[::2], y[::2])
-    key, measured = score(CLASSIFICATION, model, X[1::2], y[1::2])
+    key, measured, _ = score(CLASSIFICATION, model, X[1::2], y[1::2])
     predicted = model.predict(X[1::2])
     assert key == measured["f1"] == metrics.f1_score(y[1::2], predicted, average="macro")
     assert measured["precision"] == metrics.precision_score(y[1::2], predicted, average="macro")
@@ -44,7 +44,7 @@ def test_two_classes_are_scored_for_the_larger_label(names) -> None:
     X, y = load_breast_cancer(return_X_y=True)
     labels = np.array(names)[y]
     model = LogisticRegression(max_iter=10_000).fit(X[::2], labels[::2])
-    key, measured = score(CLASSIFICATION, model, X[1::2], labels[1::2])
+    key, measured, _ = score(CLASSIFICATION, model, X[1::2], labels[1::2])
     positive, predicted = y[1::2] == 1, model.predict(X[1::2]) == names[1]
     assert key == metrics.f1_score(positive, predicted)
     assert measured["precision"] == metrics.precision_score(positive, predicted)
@@ -55,7 +55,7 @@ def test_two_classes_are_scored_for_the_larger_label(names) -> None:
 def test_a_class_that_is_among_the_test_rows_alone_counts_as_one_more() -> None:
     X, y = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=1000).fit(X[:100], y[:100])
-    key, measured = score(CLASSIFICATION, model, X, y)
+    key, measured, _ = score(CLASSIFICATION, model, X, y)
     assert key == metrics.f1_score(y, model.predict(X), average="macro")
     assert "roc_auc" not in measured
 
@@ -73,7 +73,7 @@ def test_a_share_of_nothing_counts_as_zero_and_warns_of_nothing() -> None:
     model = DummyClassifier(strategy="constant", constant=0).fit(X, y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        key, measured = score(CLASSIFICATION, model, X, y)
+        key, measured, _ = score(CLASSIFICATION, model, X, y)
     assert key == measured["precision"] == measured["recall"] == 0
 
 

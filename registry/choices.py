@@ -1,0 +1,142 @@
+"""What a deploy by hand would make live, and why nothing could be; a plan and the deploy itself ask the same."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from registry import strategies
+from registry.errors import NoCandidate, UnknownProject
+from registry.queries import ID_LIMIT, model_record
+from registry.schema import Deployment, Model, Project
+from registry.session import transaction
+from registry.values import ModelRecord
+from registry.vocabulary import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A deploy by hand as it was asked for. `model_id` is for `specific`; `steps` and `to_seq` are for `rollback`."""
+
+    project_name: str
+    strategy: Strategy
+    algorithm_name: str | None = None
+    model_id: int | None = None
+    steps: int = 1
+    to_seq: int | None = None
+
+
+def chosen(wish: Wish) -> tuple[ModelRecord, ModelRecord | None]:
+    """The model that would go live, and the one that is. Raises: UnknownProject, NoCandidate."""
+    with transaction() as session:
+        project = session.scalar(select(Project).where(Project.name == wish.project_name))
+        if project is None:
+            raise unknown_project(session, wish.project_name)
+        incumbent = session.scalar(strategies.live(project.id))
+        model = choose(session, project, wish, incumbent)
+        return model_record(model), model_record(incumbent) if incumbent else None
+
+
+def choose(session: Session, project: Project, wish: Wish, incumbent: Model | None) -> Model:
+    """Raises: NoCandidate: no model qualifies."""
+    model = session.scalar(_wanted(project.id, wish))
+    if model is None:
+        raise _no_candidate(session, project, wish, incumbent)
+    return model
+
+
+def unknown_project(session: Session, name: str) -> UnknownProject:
+    return UnknownProject(name, session.scalars(select(Project.name).order_by(Project.name)))
+
+
+def _wanted(project_id: int, wish: Wish) -> Select[tuple[Model]]:
+    match wish.strategy:
+        case Strategy.BEST_SCORE:
+            return strategies.best_score(project_id, wish.algorithm_name)
+        case Strategy.MOST_RECENT:
+            return strategies.most_recent(project_id, wish.algorithm_name)
+        case Strategy.ROLLBACK if wish.to_seq is not None:
+            return strategies.live_at(project_id, _id(wish.to_seq))
+        case Strategy.ROLLBACK:
+            return strategies.rollback(project_id, wish.algorithm_name, wish.steps)
+        case _:
+            return strategies.specific(project_id, _id(wish.model_id))
+
+
+def _id(number: int | None) -> int:
+    """A number that no row has where it is none that a database takes."""
+    return number if number is not None and 0 < number < ID_LIMIT else 0
+
+
+def _no_candidate(session: Session, project: Project, wish: Wish, incumbent: Model | None) -> NoCandidate:
+    if wish.strategy is Strategy.SPECIFIC:
+        return _not_deployable(session, project, wish.model_id)
+    if wish.strategy is Strategy.ROLLBACK and wish.to_seq is not None:
+        return _no_deployment(session, project, wish.to_seq)
+    if wish.strategy is Strategy.ROLLBACK:
+        return _no_way_back(session, project, wish, incumbent)
+    name, of = _words(project, wish)
+    if held := _held(session, project, wish):
+        return NoCandidate(f"{name} has no trained model{of} that is not in quarantine: {held}")
+    mend = "train one, or leave the algorithm out" if of else "train one first"
+    return NoCandidate(f"{name} has no trained model{of}: {mend}")
+
+
+def _no_way_back(session: Session, project: Project, wish: Wish, incumbent: Model | None) -> NoCandidate:
+    name, of = _words(project, wish)
+    if incumbent is None:
+        return NoCandidate(
+            f"{name} has nothing deployed, so there is nothing to roll back from: deploy with best_score"
+        )
+    if held := _held(session, project, wish):
+        return NoCandidate(f"{name} has had no such model{of} live that is not in quarantine: {held}")
+    if wish.steps > 1:
+        return NoCandidate(
+            f"{name} has not had {wish.steps} other models{of} live: `frontrunner history` lists those that were"
+        )
+    earlier = session.scalar(strategies.rollback(project.id))
+    if earlier is not None:
+        return NoCandidate(
+            f"{name} has never had another model{of} live than the one that is: leave the algorithm out to go back to"
+            f" model {earlier.id} ({earlier.algorithm})"
+        )
+    return NoCandidate(
+        f"{name} has only ever had one model live, so there is nothing to roll back to: deploy another with best_score"
+        " or most_recent"
+    )
+
+
+def _no_deployment(session: Session, project: Project, seq: int) -> NoCandidate:
+    of_project = Deployment.project_id == project.id
+    if model_id := session.scalar(select(Deployment.model_id).where(of_project, Deployment.seq == _id(seq))):
+        return _not_deployable(session, project, model_id)
+    newest = session.scalar(select(func.max(Deployment.seq)).where(of_project))
+    has = f"its history goes from 1 to {newest}" if newest else "nothing was deployed yet"
+    return NoCandidate(f"{project.name!r} has no deployment {seq}: {has}")
+
+
+def _words(project: Project, wish: Wish) -> tuple[str, str]:
+    return repr(project.name), f" of algorithm {wish.algorithm_name!r}" if wish.algorithm_name else ""
+
+
+def _not_deployable(session: Session, project: Project, model_id: int | None) -> NoCandidate:
+    model = session.get(Model, _id(model_id))
+    if model is None or model.project_id != project.id:
+        return NoCandidate(f"{project.name!r} has no model {model_id}: `frontrunner models` lists those that it has")
+    if model.quarantine is not None:
+        return NoCandidate(
+            f"model {model_id} of {project.name!r} is in quarantine ({model.quarantine}):"
+            f" `frontrunner release {model_id}` lets it be chosen again"
+        )
+    return NoCandidate(f"model {model_id} of {project.name!r} is {model.status}, not trained: it cannot answer")
+
+
+def _held(session: Session, project: Project, wish: Wish) -> str:
+    """The models in quarantine that would have qualified, in words; empty if there is none."""
+    models = select(Model).where(Model.project_id == project.id, strategies.TRAINED, Model.quarantine.is_not(None))
+    if wish.algorithm_name:
+        models = models.where(Model.algorithm == wish.algorithm_name)
+    if wish.strategy is Strategy.ROLLBACK:
+        models = models.where(select(Deployment.id).where(Deployment.model_id == Model.id).exists())
+    held = [f"model {model.id} ({model.quarantine})" for model in session.scalars(models.order_by(Model.id).limit(5))]
+    return f"release {' or '.join(held)} with `frontrunner release`" if held else ""

@@ -1,0 +1,104 @@
+"""How sure it is that one model is better than another on the same rows: a paired bootstrap of the key metric.
+
+Every resample draws n of the n compared rows with replacement, the same ones for every model, and measures each model
+on them. Labels that agree in the truth and in every prediction are one cell: drawing their counts from a multinomial is
+drawing the rows, and takes no longer for a million of them. For numbers the count of each row is drawn by itself from a
+Poisson distribution of mean 1, so that the size of a resample varies a little (Chamandy et al., 2012).
+
+The challenger is the best of K on these rows, and the best of K equals looks better than it is. So its lower limit is
+White's (2000): in every resample each candidate's difference is centred at its own, and the largest is taken.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from registry.vocabulary import Task
+
+RESAMPLES = 2000
+AT_ONCE = 4_000_000  # counts in memory
+FEW_CELLS = 5_000
+
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def interval(
+    task: Task, y: Any, live: Any, candidates: list[Any], challenger: int, labels: Any, confidence: float, seed: int
+) -> tuple[float, float]:
+    """The limits between which the challenger's key metric less the live model's lies, with this confidence.
+
+    y, live and each of the K candidates: n labels or numbers, or n × k numbers. `challenger` is the place of the one
+    among the candidates; `labels` are all that could have been predicted.
+    """
+    draw = np.random.default_rng(seed)
+    scores = _r2 if task is Task.REGRESSION else _f1
+    measured, resampled = scores(y, [live, *candidates], labels, draw)
+    differences = measured[1:] - measured[0]
+    spread = (resampled[:, 1:] - resampled[:, :1]) - differences
+    spread = spread[np.isfinite(spread).all(axis=1)]  # a resample of equal numbers has no R2
+    tail = (1 - confidence) / 2
+    own = differences[challenger]
+    low = own - np.quantile(spread.max(axis=1), 1 - tail)
+    high = own - np.quantile(spread[:, challenger], tail)
+    return float(low), float(high)
+
+
+def _f1(y: Any, predictions: list[Any], labels: Any, draw: np.random.Generator) -> tuple[Numbers, Numbers]:
+    """M scores of M predictions, and RESAMPLES × M of resamples: of the larger of two labels, else the mean of all."""
+    codes = np.column_stack([np.searchsorted(labels, each) for each in (y, *predictions)])
+    cells, counts = np.unique(codes, axis=0, return_counts=True)
+    kinds = np.arange(len(labels))[1 if len(labels) == 2 else 0 :]
+    is_said = cells[:, 1:, None] == kinds  # cells, models, kinds
+    is_true = cells[:, :1, None] == kinds
+    # A label's F1 is twice its hits by how often it is true and how often it is said.
+    columns = np.concatenate([is_true & is_said, is_true.astype(float) + is_said], axis=1).reshape(len(cells), -1)
+    if len(cells) <= FEW_CELLS:
+        resampled = draw.multinomial(counts.sum(), counts / counts.sum(), RESAMPLES) @ columns
+    else:  # small whole numbers, which float32 adds up exactly, in half the time
+        resampled = _resampled_sums(np.repeat(columns.astype(np.float32), counts, axis=0), draw)
+    sums = np.vstack([counts @ columns, resampled]).reshape(-1, 2, len(predictions), len(kinds))
+    hits, of = sums[:, 0], sums[:, 1]
+    each = np.divide(2 * hits, of, out=np.zeros_like(hits), where=of > 0)
+    # As scikit-learn does it: a label that is neither true nor said does not count in the mean.
+    scores = each.sum(axis=2) / np.maximum((of > 0).sum(axis=2), 1)
+    return scores[0], scores[1:]
+
+
+def _r2(y: Any, predictions: list[Any], _labels: Any, draw: np.random.Generator) -> tuple[Numbers, Numbers]:
+    """As `_f1`; the mean over the targets."""
+    truth = np.asarray(y, float).reshape(len(y), -1)
+    truth = truth - truth.mean(axis=0)
+    targets = truth.shape[1]
+    errors = [
+        (np.asarray(each, float).reshape(len(y), -1) - np.asarray(y, float).reshape(len(y), -1)) ** 2
+        for each in predictions
+    ]
+    columns = np.hstack([np.ones((len(y), 1)), truth, truth**2, *errors])
+    sums = np.vstack([columns.sum(axis=0), _resampled_sums(columns, draw)])
+    rows, first, second = sums[:, :1], sums[:, 1 : 1 + targets], sums[:, 1 + targets : 1 + 2 * targets]
+    around = second - first**2 / rows
+    residual = sums[:, 1 + 2 * targets :].reshape(len(sums), len(predictions), targets)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = (1 - residual / around[:, None, :]).mean(axis=2)
+    return scores[0], scores[1:]
+
+
+def _resampled_sums(columns: Any, draw: np.random.Generator) -> Any:
+    """RESAMPLES × columns: the sums over resampled rows."""
+    rows = len(columns)
+    at_once, table = max(1, AT_ONCE // rows), _POISSON.astype(columns.dtype)
+    return np.vstack(
+        [
+            table[draw.integers(0, 2**16, (min(at_once, RESAMPLES - start), rows), np.uint16)] @ columns
+            for start in range(0, RESAMPLES, at_once)
+        ]
+    )
+
+
+def _poisson_table() -> Numbers:
+    """A count for each of 2^16 equally likely numbers, in Poisson's shares to 1 / 2^16."""
+    shares = np.cumsum([np.exp(-1.0) / np.prod(np.arange(1.0, count + 1)) for count in range(9)])
+    return np.searchsorted(shares, (np.arange(2**16) + 0.5) / 2**16).astype(float)
+
+
+_POISSON = _poisson_table()

@@ -1,0 +1,310 @@
+"""A challenger beside the live model, on rows that neither was trained on, and what follows from it.
+
+`compared` measures, `judged` decides: a receipt holds what the first found, and the second is a pure function of it.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from registry import queries
+from registry.artifacts import load_pipeline, verified
+from registry.errors import ArtifactChanged, ArtifactMissing, ArtifactUnusable, BadRows
+from registry.inputs import aligned, features
+from registry.values import Evidence, ModelRecord, SnapshotRecord, Terms, Verdict
+from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Basis, Compare, Task
+from tasks import snapshots
+from tasks.row_hashes import occur_in
+
+log = logging.getLogger("frontrunner")
+
+_predictions: dict[int, Any] = {}  # of the test rows, by the candidates of this process
+
+
+class NotComparable(Exception):
+    """Why two models cannot be compared, and what could be done."""
+
+
+def remember(model_id: int, predicted: Any) -> None:
+    """What a candidate predicted for its test rows, so that it is not asked again."""
+    _predictions[model_id] = predicted
+
+
+@contextmanager
+def predictions_kept() -> Iterator[None]:
+    """Until the run has decided."""
+    try:
+        yield
+    finally:
+        _predictions.clear()
+
+
+def compared(
+    task: Task, challenger: ModelRecord, live: ModelRecord | None, candidates: Sequence[ModelRecord], terms: Terms
+) -> Evidence:
+    """The challenger, the best of the candidates, measured beside the model that is live.
+
+    An outage is evidence of nothing: the live model is not compared, and stays.
+    """
+    live_id = live.id if live else None
+    known = Evidence(
+        Basis.NOTHING_LIVE,
+        live_id,
+        tuple(sorted(model.id for model in candidates)),
+        challenger_score=challenger.score,
+        live_quarantined=live is not None and live.quarantine is not None,
+    )
+    try:
+        if live is None or live.quarantine is not None:
+            basis = Basis.NOTHING_LIVE if live is None else Basis.QUARANTINED
+            return _with_baseline(replace(known, basis=basis), task, challenger, terms)
+        same = _is_same_rows(challenger, live)
+        if same or terms.compare is Compare.RECORDED:
+            return _recorded(known, task, challenger, live, candidates, terms, same=same)
+        return _on_same_rows(known, task, challenger, live, candidates, terms)
+    except NotComparable as error:
+        return replace(known, basis=Basis.NOT_COMPARABLE, challenger_score=None, said=str(error))
+    except (ArtifactMissing, ArtifactChanged, ArtifactUnusable) as error:
+        said = f"the two could not be compared: {error}"
+        return replace(known, basis=Basis.UNREACHABLE, challenger_score=None, said=said)
+
+
+def judged(task: Task, challenger: ModelRecord, live: ModelRecord | None, evidence: Evidence, terms: Terms) -> Verdict:
+    """Whether the challenger goes live, in words that can be checked."""
+    label, score = METRIC_LABEL[KEY_METRIC[task]], evidence.challenger_score
+    if challenger.score is None:
+        return Verdict(False, f"{named(challenger)} has no score")
+    if challenger.quarantine is not None:
+        return Verdict(False, f"{named(challenger)} is in quarantine ({challenger.quarantine})")
+    if evidence.said or score is None:
+        stays = f"{named(live)} stays live" if live else "nothing goes live"
+        return Verdict(False, f"{stays}: {evidence.said}")
+    base = evidence.baseline_score
+    if terms.must_beat_baseline and not beats(score, base):
+        return Verdict(
+            False, f"{named(challenger)} does not beat the baseline: {label} {score:.4f} against {base or 0:.4f}"
+        )
+    if live is None or evidence.live_score is None:
+        worse = "; it is worse than predicting the mean" if task is Task.REGRESSION and score < 0 else ""
+        first = "is the first one live" if live is None else f"replaces {named(live)}, which is in quarantine"
+        return Verdict(True, f"{named(challenger)} {first}: {label} {score:.4f}{worse}")
+    gain = score - evidence.live_score
+    wins = beats(score, evidence.live_score) and gain > terms.min_improvement
+    sure = evidence.interval is None or evidence.interval[0] > terms.min_improvement
+    verb = "replaces" if wins and sure else ("ties with" if gain == 0 else "does not beat")
+    said = [
+        f"{named(challenger)} {verb} {named(live)}: {label} {score:.4f} against {evidence.live_score:.4f} ({gain:+.2g})"
+    ]
+    if evidence.interval is not None:
+        low, high = evidence.interval
+        said.append(f"{100 * (terms.confidence or 0):g} % interval {low:+.2g} to {high:+.2g}")
+    if gain > 0 and not (wins and sure):
+        asked = f"more than {terms.min_improvement:g}" if terms.min_improvement else "an improvement"
+        said.append(f"{asked} was asked for" if not wins else f"{asked} is not shown with that confidence")
+    said += _rows_said(evidence, challenger, live)
+    return Verdict(wins and sure, "; ".join(said))
+
+
+def beats(score: float | None, live: float | None) -> bool:
+    """Higher is better; a tie keeps the live model; no score never wins."""
+    if score is None:
+        return False
+    return live is None or score > live
+
+
+def named(model: ModelRecord) -> str:
+    return f"{model.algorithm} (model {model.id})"
+
+
+def _rows_said(evidence: Evidence, challenger: ModelRecord, live: ModelRecord) -> list[str]:
+    if evidence.basis is Basis.RECORDED:
+        return [f"scored on different rows: snapshots {challenger.snapshot_id} and {live.snapshot_id}"]
+    if evidence.rows_excluded:
+        return [f"on {evidence.rows_compared:,} rows that neither was trained on ({evidence.rows_excluded:,} left out)"]
+    return [f"on the same {evidence.rows_compared:,} rows"] if challenger.snapshot_id != live.snapshot_id else []
+
+
+def _is_same_rows(one: ModelRecord, other: ModelRecord) -> bool:
+    """One snapshot, or two of the same rows with the same split."""
+    if one.snapshot_id == other.snapshot_id:
+        return True
+    mine, its = queries.snapshot(one.snapshot_id), queries.snapshot(other.snapshot_id)
+    same = {(each.artifact.sha256, each.train_rows, each.y_column_names) for each in (mine, its)}
+    return len(same) == 1
+
+
+def _recorded(
+    known: Evidence,
+    task: Task,
+    challenger: ModelRecord,
+    live: ModelRecord,
+    candidates: Sequence[ModelRecord],
+    terms: Terms,
+    *,
+    same: bool,
+) -> Evidence:
+    """The scores as they were recorded: on one snapshot they are those of the same rows."""
+    evidence = replace(known, basis=Basis.SAME_ROWS if same else Basis.RECORDED, live_score=live.score)
+    if same:
+        evidence = replace(evidence, rows_compared=queries.snapshot(challenger.snapshot_id).test_rows, rows_excluded=0)
+    if same and terms.confidence is not None:
+        rows = snapshots.rows(queries.snapshot(challenger.snapshot_id))
+        kept = np.ones(len(rows.y_test), bool)
+        pipeline = load_pipeline(_artifact(live))
+        its = _its_predictions(pipeline, rows, kept, queries.snapshot(live.snapshot_id), live)
+        labels = _labels(task, rows, pipeline)
+        interval = _interval(task, challenger, candidates, rows, kept, its, labels, terms.confidence)
+        evidence = replace(evidence, interval=interval)
+    return _with_baseline(evidence, task, challenger, terms)
+
+
+def _with_baseline(evidence: Evidence, task: Task, challenger: ModelRecord, terms: Terms) -> Evidence:
+    """On all test rows; the rows are only read for it where it is a gate."""
+    if not terms.must_beat_baseline:
+        return evidence
+    rows = snapshots.rows(queries.snapshot(challenger.snapshot_id))
+    kept = np.ones(len(rows.y_test), bool)
+    return replace(evidence, baseline_score=_baseline_score(task, rows, kept))
+
+
+def _on_same_rows(
+    known: Evidence,
+    task: Task,
+    challenger: ModelRecord,
+    live: ModelRecord,
+    candidates: Sequence[ModelRecord],
+    terms: Terms,
+) -> Evidence:
+    """Both models on the challenger's test rows, without those that one of the two was trained on."""
+    from tasks.scoring import key_metric
+
+    mine, its = queries.snapshot(challenger.snapshot_id), queries.snapshot(live.snapshot_id)
+    kept = _unseen(mine, its)
+    rows = snapshots.rows(mine)
+    _check_enough(task, rows.y_test, kept, terms.min_rows)
+    pipeline = load_pipeline(_artifact(live))
+    theirs = _its_predictions(pipeline, rows, kept, its, live)
+    y, labels = rows.y_test[kept], _labels(task, rows, pipeline)
+    score = key_metric(task, y, _predicted(challenger, rows)[kept], labels)
+    live_score = key_metric(task, y, theirs, labels)
+    if not np.isfinite(live_score):
+        raise NotComparable(f"{named(live)} predicts numbers that are not finite for these rows: {MEND}")
+    evidence = replace(
+        known,
+        basis=Basis.SAME_ROWS,
+        challenger_score=score,
+        live_score=live_score,
+        baseline_score=_baseline_score(task, rows, kept),
+        rows_compared=int(kept.sum()),
+        rows_excluded=int((~kept).sum()),
+    )
+    if terms.confidence is None:
+        return evidence
+    return replace(
+        evidence, interval=_interval(task, challenger, candidates, rows, kept, theirs, labels, terms.confidence)
+    )
+
+
+MEND = "deploy by hand, or compare='recorded'"
+
+
+def _unseen(mine: SnapshotRecord, its: SnapshotRecord) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    """Which of a snapshot's test rows are neither among its own training rows nor among another's.
+
+    Raises:
+        NotComparable: the other one's columns are not all there, or it predicts another target.
+    """
+    if mine.y_column_names != its.y_column_names:
+        targets = (", ".join(snapshot.y_column_names) for snapshot in (its, mine))
+        raise NotComparable("it predicts {}, and the challenger {}: deploy by hand".format(*targets))
+    names = [column["name"] for column in its.columns]
+    there = {column["name"] for column in mine.columns}
+    if gone := [name for name in names if name not in there]:
+        raise NotComparable(f"{mine.relation_name} has no column {gone[0]!r} any more, which it was trained on: {MEND}")
+    with verified(mine.hashes) as path:
+        own = np.fromfile(path, "<u8", offset=8 * mine.train_rows).astype(np.uint64)
+        seen = occur_in(own, path, mine.train_rows)
+    by_its_columns = own if len(names) == len(there) else snapshots.hashes_of_test_rows(mine, names)
+    with verified(its.hashes) as path:
+        seen |= occur_in(by_its_columns, path, its.train_rows)
+    return ~seen
+
+
+def _check_enough(task: Task, y: Any, kept: Any, min_rows: int) -> None:
+    """Raises: NotComparable."""
+    more = f"train on a relation with more new rows, {MEND}"
+    if kept.sum() < min_rows:
+        raise NotComparable(
+            f"only {kept.sum():,} of {len(y):,} test rows were in no training, and {min_rows:,} are needed"
+            f" (MIN_COMPARED_ROWS): {more}"
+        )
+    if task is Task.CLASSIFICATION:
+        if len(missing := np.setdiff1d(y, y[kept])):
+            raise NotComparable(f"no test row of class {missing[0]!s} is left that was in no training: {more}")
+    elif (np.ptp(y[kept], axis=0) == 0).any():
+        raise NotComparable(f"the test rows that were in no training all have the same target: {more}")
+
+
+def _its_predictions(pipeline: Any, rows: snapshots.Rows, kept: Any, its: SnapshotRecord, live: ModelRecord) -> Any:
+    """Raises: NotComparable: the live model cannot predict for these rows, or its labels are of another kind."""
+    classes = getattr(pipeline, "classes_", None)
+    if classes is not None and (np.asarray(classes).dtype.kind in "US") != (rows.y_test.dtype.kind in "US"):
+        raise NotComparable(f"its labels are of another type than those of the challenger's rows: {MEND}")
+    try:
+        return np.asarray(pipeline.predict(aligned(rows.X_test[kept], features(its, live))))
+    except BadRows as error:
+        raise NotComparable(f"it cannot predict for the challenger's rows: {error}; {MEND}") from error
+    except Exception as error:  # whatever a library raises
+        said = " ".join(str(error).split())[:300]
+        raise NotComparable(f"it cannot predict for the challenger's rows: {type(error).__name__}: {said}") from error
+
+
+def _predicted(model: ModelRecord, rows: snapshots.Rows) -> Any:
+    """For all test rows of its own snapshot."""
+    predicted = _predictions.get(model.id)
+    if predicted is None:
+        predicted = load_pipeline(_artifact(model)).predict(rows.X_test)
+        remember(model.id, predicted)
+    return np.asarray(predicted)
+
+
+def _interval(
+    task: Task,
+    challenger: ModelRecord,
+    candidates: Sequence[ModelRecord],
+    rows: snapshots.Rows,
+    kept: Any,
+    live: Any,
+    labels: Any,
+    confidence: float,
+) -> tuple[float, float]:
+    from tasks.bootstrap import interval
+
+    ordered = sorted(candidates, key=lambda model: model.id)
+    place = [model.id for model in ordered].index(challenger.id)
+    predictions = [_predicted(model, rows)[kept] for model in ordered]
+    return interval(task, rows.y_test[kept], live, predictions, place, labels, confidence, seed=challenger.id)
+
+
+def _labels(task: Task, rows: snapshots.Rows, pipeline: Any) -> Any:
+    """All that the truth or a model could say."""
+    if task is Task.REGRESSION:
+        return None
+    return np.union1d(np.union1d(rows.y_train, rows.y_test), pipeline.classes_)
+
+
+def _baseline_score(task: Task, rows: snapshots.Rows, kept: Any) -> float:
+    from tasks.scoring import baseline, key_metric
+
+    y = rows.y_test[kept]
+    labels = None if task is Task.REGRESSION else np.union1d(rows.y_train, rows.y_test)
+    return key_metric(task, y, baseline(task, rows.y_train, len(y)), labels)
+
+
+def _artifact(model: ModelRecord) -> Any:
+    assert model.artifact is not None, "a trained model was saved"
+    return model.artifact
