@@ -14,18 +14,18 @@ PROOF_SECONDS = 60
 TOLERANCE = 1e-6  # relative: another machine's arithmetic may differ in the last digits
 
 
-def prove(model: ModelRecord, seconds: float = PROOF_SECONDS) -> None:
-    """Verifies the model's file, loads it, and has it answer the golden rows again; it takes at most `seconds`.
+def prove(model: ModelRecord) -> None:
+    """Verifies the model's file, loads it, and has it answer the golden rows again, within PROOF_SECONDS.
 
     Raises:
         ArtifactMissing, ArtifactChanged, ArtifactUnusable: as `artifacts.load_pipeline` says, or it took too long.
         Unproven: it answers otherwise than at training.
     """
     try:
-        within(seconds, f"proof of model {model.id}", lambda: _prove(model))
+        within(PROOF_SECONDS, f"proof of model {model.id}", lambda: _prove(model))
     except TimeoutError as error:
         where = model.artifact.uri if model.artifact else "its file"
-        raise ArtifactMissing(f"{where} could not be read and tried within {seconds:g} s") from error
+        raise ArtifactMissing(f"{where} could not be read and tried within {PROOF_SECONDS:g} s") from error
 
 
 def golden_answers(pipeline: Any, columns: Sequence[Feature], rows: list[list[Any]]) -> list[Any]:

@@ -37,8 +37,8 @@ def frontrunner(
 
 
 @pytest.fixture
-def story() -> Story:
-    story = Story()
+def story(workspace: Path) -> Story:
+    story = Story(folder=workspace)
     story.trained_and_promoted(0.7, "svm")
     story.trained_and_promoted(0.8, "linear")
     return story

@@ -20,8 +20,8 @@ from tests.support.story import Story
 
 
 @pytest.fixture
-def two_models() -> Story:
-    story = Story()
+def two_models(workspace: Path) -> Story:
+    story = Story(folder=workspace)
     story.trained_and_promoted(0.7)
     story.trained_and_promoted(0.8)
     return story
@@ -31,7 +31,7 @@ def test_a_server_that_is_down(two_models: Story, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     started = time.monotonic()
     with caplog.at_level(logging.WARNING, "frontrunner"):
-        assert deploy(checked_deploy("churn", "rollback", force=True, reason="a story has no files"), "key").changed
+        assert deploy(checked_deploy("churn", "rollback"), "key").changed
     assert time.monotonic() - started < 60
     assert len(two_models.history) == 3
     assert "the deployment stands, but MLflow's alias 'live' lags behind" in caplog.text
@@ -43,7 +43,7 @@ def test_a_server_that_never_answers(two_models: Story, monkeypatch: pytest.Monk
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
-        assert deploy(checked_deploy("churn", "rollback", force=True, reason="a story has no files"), "key").changed
+        assert deploy(checked_deploy("churn", "rollback"), "key").changed
         assert time.monotonic() - started < 20
     assert len(two_models.history) == 3
 

@@ -11,18 +11,20 @@ from sqlalchemy.exc import IntegrityError
 from registry import history, queries
 from registry.choices import Wish
 from registry.errors import (
+    ChoiceChanged,
     InvalidInput,
     InvalidName,
     NoCandidate,
     RegistryConflict,
     TaskMismatch,
+    UnknownDecision,
     UnknownModel,
     UnknownProject,
     UnknownValue,
 )
 from registry.session import transaction
-from registry.values import Artifact, DeployResult
-from registry.vocabulary import Strategy, Task, strategy_named
+from registry.values import Artifact, DeployResult, Evidence, Terms, Verdict
+from registry.vocabulary import Basis, Compare, Strategy, Task, strategy_named
 from tasks import promotion
 from tests.support.story import Story
 
@@ -466,15 +468,15 @@ class TestReceipts:
         assert len(queries.decisions("churn")) == 2
 
     def test_a_deployment_and_its_receipt_are_written_together_or_not_at_all(self, story: Story) -> None:
-        model = story.trained(0.7)
-        evidence = Evidence(Basis.NOTHING_LIVE, None, (model,), challenger_score=0.7)
-        with transaction(write=True) as session:
-            session.execute(text(INSERT), {"project": story.snapshot.project_id, "model": model, "key": f"k:{model}"})
+        live, model = story.trained(0.5), story.trained(0.7)
+        story.deploys("specific", model_id=live, key=f"k:{model}")  # so that the promotion's own key is taken
+        evidence = Evidence(Basis.SAME_ROWS, live, (model,), 0.7, 0.5)
         with pytest.raises(RegistryConflict):
             history.promote(
                 model, evidence, Terms(), Verdict(True, "it is"), request_key="k", decided_by="me", code_version="0"
-            ) if story.deploys("specific", model_id=model) and False else _promote_as_first(model, evidence)
+            )
         assert queries.decisions("churn") == []
+        assert story.live == live
 
     def test_a_verdict_about_a_model_that_is_not_live_any_more_is_not_carried_out(self, story: Story) -> None:
         first = story.trained_and_promoted(0.5)
@@ -483,7 +485,13 @@ class TestReceipts:
         evidence = Evidence(Basis.RECORDED, first, (challenger,), 0.55, 0.5)
         with pytest.raises(ChoiceChanged):
             history.promote(
-                challenger, evidence, Terms(), Verdict(True, "it is"), request_key="k", decided_by="me", code_version="0"
+                challenger,
+                evidence,
+                Terms(),
+                Verdict(True, "it is"),
+                request_key="k",
+                decided_by="me",
+                code_version="0",
             )
         assert len(story.history) == len(queries.decisions("churn")) == 2
 

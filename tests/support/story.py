@@ -3,9 +3,11 @@
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from registry import history, queries
+from registry.artifacts import describe
 from registry.choices import Wish
 from registry.errors import ChoiceChanged
 from registry.values import Artifact, Decision, DeployResult, ModelRecord, SnapshotRecord, Terms
@@ -17,10 +19,14 @@ NO_FILE = Artifact("file:///nowhere/model.skops", "0" * 64, 1)
 
 
 class Story:
-    """Models are recorded as trained without being fitted: what is told is the registry's part."""
+    """Models are recorded as trained without being fitted: what is told is the registry's part.
 
-    def __init__(self, project: str = "churn", task: Task = Task.CLASSIFICATION) -> None:
+    With a folder they have a file there, one for all, which answers 0 whatever it is asked: they can be proven.
+    """
+
+    def __init__(self, project: str = "churn", task: Task = Task.CLASSIFICATION, *, folder: Path | None = None) -> None:
         self.project, self.task = project, task
+        self.file = _file(folder) if folder else NO_FILE
         self.snapshot = self.new_snapshot()
 
     def new_snapshot(self) -> SnapshotRecord:
@@ -34,10 +40,10 @@ class Story:
             seed=0,
             train_rows=112,
             test_rows=38,
-            columns=[],
+            columns=[{"name": "x", "type": "double"}, {"name": "target", "type": "int64"}],
             preprocess={},
             statistics=[],
-            golden_rows=[],
+            golden_rows=[[1.0]],
             artifact=replace(NO_FILE, sha256=f"{next(_keys):064x}"),  # other rows than those of any other
             hashes=NO_FILE,
             request_key=self.key(),
@@ -52,16 +58,15 @@ class Story:
         self.finish(model.id, score)
         return model.id
 
-    @staticmethod
-    def finish(model_id: int, score: float, artifact: Artifact = NO_FILE) -> ModelRecord:
+    def finish(self, model_id: int, score: float, artifact: Artifact | None = None) -> ModelRecord:
         return history.finish_model(
             model_id,
             hyperparams={},
-            preprocessing={},
+            preprocessing={"x": {"encode": "native"}},
             score=score,
             metrics={},
-            golden=[],
-            artifact=artifact,
+            golden=[0],
+            artifact=artifact or self.file,
             mlflow_run_id="run",
             mlflow_model_id="m-1",
         )
@@ -119,3 +124,12 @@ class Story:
     @staticmethod
     def key() -> str:
         return f"story-{next(_keys)}"
+
+
+def _file(folder: Path) -> Artifact:
+    import skops.io
+    from sklearn.dummy import DummyClassifier
+
+    path = folder / "story.skops"
+    skops.io.dump(DummyClassifier(strategy="constant", constant=0).fit([[0.0]], [0]), path)
+    return describe(path, path.as_uri())
