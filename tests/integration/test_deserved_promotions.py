@@ -470,18 +470,18 @@ def test_a_replay_comes_to_the_same_verdict_and_the_same_digits(pool: list[Model
     """For any challenger, live model and terms; the receipt is of a fresh comparison, the replay is another."""
     terms = st.builds(
         Terms,
-        compare=st.sampled_from(Compare),
+        compare=st.sampled_from([Compare.SAME_ROWS, Compare.SAME_ROWS, Compare.RECORDED]),
         min_improvement=st.sampled_from([0.0, 0.01, 0.2]),
         confidence=st.none(),
         must_beat_baseline=st.booleans(),
-        min_rows=st.sampled_from([1, 50, 245]),
+        min_rows=st.sampled_from([50, 245]),
     )
     sure = st.builds(
         Terms, confidence=st.sampled_from([0.5, 0.8, 0.95]), min_rows=st.just(50), must_beat_baseline=st.booleans()
     )
     verdicts, bases = set(), set()
 
-    @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
     @given(st.sampled_from(pool), st.sampled_from(pool), terms | sure)
     def check(challenger: ModelRecord, now_live: ModelRecord, asked: Terms) -> None:
         key = uuid4()
