@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test quick check lock
+.PHONY: help setup demo test quick check judge lock
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -33,6 +33,9 @@ check: setup  ## format, lint, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+judge: setup  ## put the automatic rule on trial by simulations; writes docs/judge.md (about 10 minutes)
+	$(BIN)/python -m benchmarks.judge > docs/judge.new && mv docs/judge.new docs/judge.md
 
 lock: .venv/installed  ## resolve requirements.lock again
 	$(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --extra dev --extra lightgbm --extra catboost \

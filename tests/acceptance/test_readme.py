@@ -30,7 +30,7 @@ PYTHON = [block for kind, block in BLOCKS if kind == "python"]
 
 @pytest.mark.slow
 def test_the_tour(prefect: str, mlflow_store: Path) -> None:
-    assert len(TOUR) == 10
+    assert len(TOUR) == 12
     env = os.environ | {"PREFECT_API_URL": prefect}
     out = ""
     for line in TOUR:
