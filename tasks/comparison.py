@@ -154,7 +154,7 @@ def _recorded(
     if same and terms.confidence is not None:
         rows = snapshots.rows(queries.snapshot(challenger.snapshot_id))
         kept = np.ones(len(rows.y_test), bool)
-        pipeline = load_pipeline(_artifact(live))
+        pipeline = load_pipeline(saved(live))
         its = _its_predictions(pipeline, rows, kept, queries.snapshot(live.snapshot_id), live)
         labels = _labels(task, rows, pipeline)
         interval = _interval(task, challenger, candidates, rows, kept, its, labels, terms.confidence)
@@ -186,7 +186,7 @@ def _on_same_rows(
     kept = _unseen(mine, its)
     rows = snapshots.rows(mine)
     _check_enough(task, rows.y_test, kept, terms.min_rows)
-    pipeline = load_pipeline(_artifact(live))
+    pipeline = load_pipeline(saved(live))
     theirs = _its_predictions(pipeline, rows, kept, its, live)
     y, labels = rows.y_test[kept], _labels(task, rows, pipeline)
     score = key_metric(task, y, _predicted(challenger, rows)[kept], labels)
@@ -267,7 +267,7 @@ def _predicted(model: ModelRecord, rows: snapshots.Rows) -> Any:
     """For all test rows of its own snapshot."""
     predicted = _predictions.get(model.id)
     if predicted is None:
-        predicted = load_pipeline(_artifact(model)).predict(rows.X_test)
+        predicted = load_pipeline(saved(model)).predict(rows.X_test)
         remember(model.id, predicted)
     return np.asarray(predicted)
 
@@ -305,6 +305,6 @@ def _baseline_score(task: Task, rows: snapshots.Rows, kept: Any) -> float:
     return key_metric(task, y, baseline(task, rows.y_train, len(y)), labels)
 
 
-def _artifact(model: ModelRecord) -> Any:
+def saved(model: ModelRecord) -> Any:
     assert model.artifact is not None, "a trained model was saved"
     return model.artifact
