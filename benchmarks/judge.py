@@ -286,8 +286,8 @@ def report(retrains: int, tries: int, seeds: int) -> str:
         ),
         "## The world changes",
         (
-            f"Four years of monthly retrains with three candidates; after two years the truth turns and gets noisier. F1"
-            f" of the live model on the month after, the mean of {seeds} worlds."
+            f"Four years of monthly retrains with three candidates; after two years the truth turns and gets noisier."
+            f" F1 of the live model on the month after, the mean of {seeds} worlds."
         ),
         table(
             ["compared by", "second year", "last year", "promotions in four years"],

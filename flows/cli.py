@@ -544,7 +544,8 @@ def _deploy(project_name: str, strategy: str, algorithm_name: str | None, asked:
 
     result = deploy(checked_deploy(project_name, strategy, algorithm_name, **asked), uuid4().hex)
     if as_json:
-        print_json(result)
+        row = asdict(result)
+        print_json({field: row[field] for field in row if field != "planned" or result.planned})  # as it ever was
     else:
         print(said(result))
 

@@ -49,9 +49,81 @@ def test_help_has_every_command_and_examples() -> None:
     for command in (
         "train", "deploy", "best-score", "most-recent", "rollback", "projects", "models", "history", "upgrade",
         "reconcile", "model", "snapshot", "algorithms", "predict", "serve",
+        "decisions", "replay", "quarantine", "release",
     ):  # fmt: skip
         assert command in out
     assert "frontrunner train digits --task classification" in frontrunner("train", "--help").stdout
+
+
+class TestEvidence:
+    def test_every_decision_is_listed_and_can_be_computed_again(self, story: Story) -> None:
+        story.promoted(story.trained(0.6, "knn"))
+        listed = json.loads(frontrunner("decisions", "churn", "--json").stdout)
+        assert [
+            (row["decision_id"], row["challenger_id"], row["live_model_id"], row["deployed"]) for row in listed
+        ] == [
+            (3, 3, 2, False),
+            (2, 2, 1, True),
+            (1, 1, None, True),
+        ]
+        assert {"basis", "interval", "rows_compared", "min_improvement", "decided_by", "code_version"} <= set(listed[0])
+        assert "knn (model 3) does not beat linear (model 2)" in frontrunner("decisions", "churn").stdout
+        for decision in ("1", "2", "3"):
+            again = frontrunner("replay", decision)
+            assert again.returncode == 0, again.stdout + again.stderr
+            assert again.stdout.endswith("the same verdict, to the last digit\n")
+        assert json.loads(frontrunner("replay", "2", "--json").stdout)["same"] is True
+
+    def test_a_replay_that_differs_exits_with_1(self, story: Story, workspace: Path) -> None:
+        (workspace / "story.skops").unlink()
+        again = frontrunner("replay", "2")
+        assert again.returncode == 1
+        assert "deployed was True, is False" in again.stdout
+        assert frontrunner("replay", "9").stderr.startswith("error: there is no decision 9")
+
+    def test_quarantine_and_release(self, story: Story) -> None:
+        held = frontrunner("quarantine", "2", "--reason", "it leaks")
+        assert held.stdout.splitlines() == [
+            "model 2 (linear) is in quarantine: it leaks",
+            "it is live still: `frontrunner rollback` goes back to the model before it",
+        ]
+        for command in ("models", "history", "projects"):
+            assert "it leaks" in frontrunner(command, "churn" if command != "projects" else "--json").stdout, command
+        assert "model 1 (svm, score 0.7000) went live" in frontrunner("best-score", "churn").stdout
+        assert frontrunner("deploy", "churn", "--model-id", "2").stderr == (
+            "error: model 2 of 'churn' is in quarantine (it leaks): `frontrunner release 2` lets it be chosen again\n"
+        )
+        assert frontrunner("quarantine", "2", "--reason", " ").returncode == 1
+        assert frontrunner("quarantine", "2").returncode == 2
+        assert frontrunner("release", "2").stdout == "model 2 (linear) may be chosen again\n"
+        assert "model 2" in frontrunner("best-score", "churn").stdout
+
+    def test_a_plan_and_its_run(self, story: Story) -> None:
+        planned = frontrunner("rollback", "churn", "--plan")
+        assert planned.stdout == (
+            "churn: model 1 (svm, score 0.7000) would go live by rollback, instead of model 2; to do exactly that,"
+            " expect_model_id is 1\n"
+        )
+        assert story.live == 2
+        assert frontrunner("rollback", "churn", "--expect-model-id", "2").returncode == 1
+        done = frontrunner(
+            "rollback", "churn", "--expect-model-id", "1", "--quarantine", "--reason", "it leaks", "--json"
+        )
+        assert json.loads(done.stdout)["model_id"] == story.live == 1
+        assert queries.model(2).quarantine == "it leaks"
+
+    def test_further_back_and_forced(self, story: Story, workspace: Path) -> None:
+        story.trained_and_promoted(0.9, "knn")
+        assert "model 1 " in frontrunner("rollback", "churn", "--steps", "2").stdout
+        assert "model 2 " in frontrunner("rollback", "churn", "--to-seq", "2").stdout
+        (workspace / "story.skops").unlink()
+        refused = frontrunner("rollback", "churn")
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert "svm (model 1) cannot be deployed" in refused.stderr
+        assert frontrunner("rollback", "churn", "--force").stderr.startswith("error: force needs a reason")
+        assert frontrunner("rollback", "churn", "--force", "--reason", "the store is away").returncode == 0
+        [row, *_] = json.loads(frontrunner("history", "churn", "--json").stdout)
+        assert (row["forced"], row["reason"], row["model_id"]) == (True, "the store is away", 1)
 
 
 class TestDeploying:
