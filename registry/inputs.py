@@ -166,7 +166,12 @@ def _dates(column: "pd.Series[Any]", feature: Feature, *, empty: bool) -> "pd.Se
     zone = feature.kind.partition("tz=")[2].rstrip("]") or None
     if not empty and (types.is_numeric_dtype(column) or types.is_bool_dtype(column)):
         raise _other_type(column, feature)
-    moments = pd.to_datetime(column.astype("object") if empty else column, format="ISO8601")
+    # Texts may have different offsets, as on two sides of a change to summer time: each by itself says whether it has one.
+    texts = zone is not None and not empty and not types.is_datetime64_any_dtype(column)
+    if texts and all(pd.Timestamp(value).tz is not None for value in column.dropna().unique()):
+        moments = pd.to_datetime(column, format="ISO8601", utc=True)
+    else:
+        moments = pd.to_datetime(column.astype("object") if empty else column, format="ISO8601")
     if not empty and (moments.dt.tz is not None) != (zone is not None):
         raise BadRows(f"column {feature.name!r} was trained {'with' if zone else 'without'} a time zone: give it so")
     if zone:

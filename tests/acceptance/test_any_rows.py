@@ -57,7 +57,7 @@ CHOICES = [
 
 
 def rows_and_wishes(seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A number to learn from, up to four odd columns, and a target that two times of three can be learnt.
+    """A number to learn from, up to three odd columns, and a target that two times of three can be learnt.
 
     All of it is drawn from the seed, evenly: hypothesis's own choices heap up at the ends of lists.
     """
@@ -66,9 +66,9 @@ def rows_and_wishes(seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
     def one(values: list[Any]) -> Any:
         return values[draw.integers(len(values))]
 
-    n = one([60, 60, 60, 25, 25, 8, 4, 3, 0])
+    n = one([60, 60, 60, 60, 60, 25, 25, 25, 8, 4, 3, 0])
     columns = {"number": pd.Series(draw.normal(size=n))}
-    for name in draw.permutation(NAMES)[: draw.integers(1, 5)]:
+    for name in draw.permutation(NAMES)[: draw.integers(1, 4)]:
         column = pd.Series(VALUES[one(sorted(VALUES))](draw, n))
         columns[str(name)] = column.where(draw.random(n) >= one([0, 0, 0.2]))
     task = one(["regression", "classification"])

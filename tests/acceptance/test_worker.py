@@ -25,7 +25,7 @@ from prefect.client.schemas.filters import (
 
 from flows.train import train
 from registry import queries
-from tasks.requests import checked_request
+from tasks.requests import checked_request, checked_terms
 from tests.support.processes import running
 
 pytestmark = pytest.mark.slow
@@ -174,5 +174,6 @@ def test_the_parameters_of_prefect_yaml_are_ones_that_a_training_takes() -> None
             parameters = default | given
             assert set(parameters) == set(default)
             assert checked_request(
-                **{name: parameters[name] for name in inspect.signature(checked_request).parameters}
+                **{name: parameters[name] for name in inspect.signature(checked_request).parameters if name != "terms"},
+                terms=checked_terms(**{name: parameters[name] for name in inspect.signature(checked_terms).parameters}),
             ).relation_name

@@ -276,7 +276,7 @@ class TestDeploysMeanwhile:
                 assert monotonic() - started < 10
             path = Path(linear.artifact.uri.removeprefix("file://"))
             path.rename(path.with_suffix(".away"))
-            rollback(project)
+            rollback(project, force=True, reason="it lies elsewhere")
             until(lambda: "cannot be read" in caplog.text)
             assert predictor.model.algorithm == "ridge"
             with pytest.raises(ArtifactMissing):
@@ -336,7 +336,7 @@ def test_an_application_needs_neither_prefect_nor_mlflow_nor_the_tasks(story: St
     story.finish(story.started().id, 0.5, describe(path, path.as_uri()))
     story.deploys("most_recent")
     code = (
-        "import sys; from registry import Predictor; print(Predictor('churn').predict([[]]).tolist());"
+        "import sys; from registry import Predictor; print(Predictor('churn').predict([[0.5]]).tolist());"
         "print({'prefect', 'mlflow', 'tasks'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

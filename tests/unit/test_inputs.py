@@ -1,0 +1,28 @@
+"""Rows to predict for, as people give them: dates with a time zone."""
+
+import pandas as pd
+import pytest
+
+from registry.errors import BadRows
+from registry.inputs import Feature, aligned
+
+DAY = Feature("day", "timestamp[us, tz=Europe/Zurich]", used=True, gaps=True)
+
+
+def test_texts_on_two_sides_of_a_change_to_summer_time() -> None:
+    given = ["2026-03-28T12:00:00+01:00", "2026-03-30T12:00:00+02:00", None]
+    day = aligned({"day": given}, [DAY])["day"]
+    assert [moment.isoformat() for moment in day[:2]] == given[:2]
+    assert pd.isna(day[2])
+    assert str(day.dtype) == "datetime64[us, Europe/Zurich]"
+
+
+def test_other_offsets_are_the_same_moments() -> None:
+    here, there = (aligned({"day": [text]}, [DAY]) for text in ("2026-03-28T12:00:00+01:00", "2026-03-28T11:00:00Z"))
+    assert here.equals(there)
+
+
+@pytest.mark.parametrize("given", [["2026-03-28T12:00:00"], ["2026-03-28T12:00:00+01:00", "2026-03-28T12:00:00"]])
+def test_a_moment_without_an_offset_is_refused(given: list[str]) -> None:
+    with pytest.raises(BadRows, match=r"column 'day'"):
+        aligned({"day": given}, [DAY])
