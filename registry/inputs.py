@@ -166,7 +166,7 @@ def _dates(column: "pd.Series[Any]", feature: Feature, *, empty: bool) -> "pd.Se
     zone = feature.kind.partition("tz=")[2].rstrip("]") or None
     if not empty and (types.is_numeric_dtype(column) or types.is_bool_dtype(column)):
         raise _other_type(column, feature)
-    # Texts may have different offsets, as on two sides of a change to summer time: each by itself says whether it has one.
+    # Texts may have different offsets, as on two sides of a change to summer time: each says whether it has one.
     texts = zone is not None and not empty and not types.is_datetime64_any_dtype(column)
     if texts and all(pd.Timestamp(value).tz is not None for value in column.dropna().unique()):
         moments = pd.to_datetime(column, format="ISO8601", utc=True)
