@@ -22,8 +22,8 @@ setup: .venv/installed  ## make .venv from the lock
 demo: setup  ## train twice on real data, roll back, show the history
 	@BIN=$(BIN) sh flows/demo.sh
 
-test: setup  ## every test (about 15 minutes on two cores)
-	$(BIN)/python -m pytest
+test: setup  ## every test (about 14 minutes on two cores)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 quick: setup  ## the tests that need no server (under a minute)
 	$(BIN)/python -m pytest -m 'not slow'
