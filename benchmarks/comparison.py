@@ -16,6 +16,7 @@ from registry.artifacts import load_pipeline
 from registry.values import ModelRecord, Terms
 from registry.vocabulary import Task
 from tasks import comparison, snapshots
+from tasks.scoring import predictions
 
 
 def main(rows: int) -> None:
@@ -31,11 +32,11 @@ def main(rows: int) -> None:
     challenger, live = queries.models("bench")
     with snapshots.rows_kept(), comparison.predictions_kept():
         found = snapshots.rows(queries.snapshot(challenger.snapshot_id))  # as after a training
-        comparison.remember(challenger.id, load_pipeline(comparison.saved(challenger)).predict(found.X_test))
+        comparison.remember(challenger.id, predictions(load_pipeline(comparison.saved(challenger)), found.X_test))
         started = perf_counter()
         pipeline = load_pipeline(comparison.saved(live))
         loaded = perf_counter()
-        pipeline.predict(found.X_test)
+        predictions(pipeline, found.X_test)
         predicted = perf_counter()
         print(f"{len(found.X_test):,} test rows; load {loaded - started:.2f} s, predict {predicted - loaded:.2f} s")
         for terms in (Terms(), Terms(confidence=0.95)):

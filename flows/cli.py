@@ -542,12 +542,13 @@ def _deploy(project_name: str, strategy: str, algorithm_name: str | None, asked:
     """Without Prefect: the way back must be open when its server is not."""
     from tasks.promotion import checked_deploy, deploy, said
 
-    result = deploy(checked_deploy(project_name, strategy, algorithm_name, **asked), uuid4().hex)
+    checked = checked_deploy(project_name, strategy, algorithm_name, **asked)
+    result = deploy(checked, uuid4().hex)
     if as_json:
         row = asdict(result)
         print_json({field: row[field] for field in row if field != "planned" or result.planned})  # as it ever was
     else:
-        print(said(result))
+        print(said(result, checked))
 
 
 def _flat(record: DecisionRecord) -> dict[str, Any]:

@@ -160,5 +160,5 @@ def rollback(
 
 def _deploy(asked: Asked) -> DeployResult:
     result = deploy_model(asked, request_key())
-    report_deploy(result)
+    report_deploy(result, asked)
     return result

@@ -76,7 +76,7 @@ def _no_candidate(session: Session, project: Project, wish: Wish, incumbent: Mod
     if wish.strategy is Strategy.ROLLBACK:
         return _no_way_back(session, project, wish, incumbent)
     name, of = _words(project, wish)
-    if held := _held(session, project, wish):
+    if held := _held(session, project, wish, None):
         return NoCandidate(f"{name} has no trained model{of} that is not in quarantine: {held}")
     mend = "train one, or leave the algorithm out" if of else "train one first"
     return NoCandidate(f"{name} has no trained model{of}: {mend}")
@@ -88,7 +88,7 @@ def _no_way_back(session: Session, project: Project, wish: Wish, incumbent: Mode
         return NoCandidate(
             f"{name} has nothing deployed, so there is nothing to roll back from: deploy with best_score"
         )
-    if held := _held(session, project, wish):
+    if held := _held(session, project, wish, incumbent):
         return NoCandidate(f"{name} has had no such model{of} live that is not in quarantine: {held}")
     if wish.steps > 1:
         return NoCandidate(
@@ -131,12 +131,14 @@ def _not_deployable(session: Session, project: Project, model_id: int | None) ->
     return NoCandidate(f"model {model_id} of {project.name!r} is {model.status}, not trained: it cannot answer")
 
 
-def _held(session: Session, project: Project, wish: Wish) -> str:
+def _held(session: Session, project: Project, wish: Wish, incumbent: Model | None) -> str:
     """The models in quarantine that would have qualified, in words; empty if there is none."""
     models = select(Model).where(Model.project_id == project.id, strategies.TRAINED, Model.quarantine.is_not(None))
     if wish.algorithm_name:
         models = models.where(Model.algorithm == wish.algorithm_name)
     if wish.strategy is Strategy.ROLLBACK:
         models = models.where(select(Deployment.id).where(Deployment.model_id == Model.id).exists())
+    if incumbent is not None:
+        models = models.where(Model.id != incumbent.id)
     held = [f"model {model.id} ({model.quarantine})" for model in session.scalars(models.order_by(Model.id).limit(5))]
     return f"release {' or '.join(held)} with `frontrunner release`" if held else ""

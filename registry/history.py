@@ -50,6 +50,17 @@ def checked_name(name: object) -> str:
     return name
 
 
+def checked_text(what: str, text: object) -> str:
+    """A text as it is stored, on one line.
+
+    Raises:
+        InvalidInput: it is none, or no database can store it.
+    """
+    if not isinstance(text, str) or "\x00" in text or any(unicodedata.category(each) == "Cs" for each in text):
+        raise InvalidInput(f"{what} is a text that a database can store, not {text!r}")
+    return " ".join(text.split())
+
+
 def record_snapshot(
     project_name: str,
     task: Task,
@@ -212,6 +223,7 @@ def promote(
             baseline_score=evidence.baseline_score,
             rows_compared=evidence.rows_compared,
             rows_excluded=evidence.rows_excluded,
+            live_quarantined=evidence.live_quarantined,
             interval_low=low,
             interval_high=high,
             compare=terms.compare,
@@ -250,7 +262,7 @@ def attempt(request_key: str, challenger_id: int) -> str:
 def deploy(
     wish: Wish,
     *,
-    only: int | None = None,
+    seen: tuple[int, int | None] | None = None,
     forced: bool = False,
     reason: str | None = None,
     quarantine: bool = False,
@@ -259,13 +271,14 @@ def deploy(
 ) -> DeployResult:
     """Makes the choice of a wish live; choosing what is live already adds nothing. The same key again adds nothing.
 
-    `only` is the model that was proven to answer: no other is deployed. `quarantine` puts the model that was live into
-    quarantine for that `reason`, in the same transaction.
+    `seen` is the choice that was looked at and proven, and the model that was live then: where one of them is another
+    by now, nothing is done. `quarantine` puts the model that was live into quarantine for that `reason`, in the same
+    transaction.
 
     Raises:
         UnknownProject: there is no such project.
         NoCandidate: no model qualifies; the history is unchanged.
-        ChoiceChanged: the choice is another model than `only` by now.
+        ChoiceChanged: the choice or the live model is not what was `seen`.
     """
     with transaction(write=True) as session:
         project = _locked(session, Project.name == wish.project_name)
@@ -280,7 +293,7 @@ def deploy(
         incumbent = session.scalar(live(project.id))
         chosen = choose(session, project, wish, incumbent)
         changed = incumbent is None or chosen.id != incumbent.id
-        if changed and only not in (None, chosen.id):
+        if seen not in (None, (chosen.id, incumbent.id if incumbent else None)):
             raise ChoiceChanged(f"{wish.strategy} chooses model {chosen.id} of {project.name!r} by now")
         if changed:
             _append(session, project, chosen, wish.strategy, request_key, deployed_by, forced=forced, reason=reason)

@@ -323,6 +323,7 @@ def _decision_record(row: Decision, project_name: str, algorithm_name: str) -> D
             row.rows_compared,
             row.rows_excluded,
             interval,
+            row.live_quarantined,
         ),
         row.deployed,
         row.reason,

@@ -249,6 +249,7 @@ class Decision(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     challenger_id: Mapped[int] = mapped_column(Id)
     live_model_id: Mapped[int | None] = mapped_column(Id)  # the one that was live then
+    live_quarantined: Mapped[bool] = mapped_column(Boolean)
     candidate_ids: Mapped[list[int]] = mapped_column(Json)  # those that the challenger was the best of
     basis: Mapped[Basis] = mapped_column(_closed(Basis, "basis"))
     challenger_score: Mapped[float | None] = mapped_column(Double)  # these three on the compared rows

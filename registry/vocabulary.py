@@ -43,7 +43,7 @@ class Compare(StrEnum):
 
 
 class Basis(StrEnum):
-    """What a decision rests on; the last three keep the live model without a comparison."""
+    """What a decision rests on; the last four keep the live model without a comparison."""
 
     NOTHING_LIVE = "nothing_live"
     QUARANTINED = "quarantined"  # what is live does not defend itself
@@ -52,6 +52,7 @@ class Basis(StrEnum):
     NOT_COMPARABLE = "not_comparable"  # too few rows, a class or a column missing, another target
     UNREACHABLE = "unreachable"  # a file of the comparison could not be read
     UNPROVEN = "unproven"  # the challenger's file does not answer as it did at training
+    HELD = "held"  # the challenger is in quarantine
 
 
 KEY_METRIC = {Task.REGRESSION: "r2", Task.CLASSIFICATION: "f1"}

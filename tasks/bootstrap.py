@@ -18,6 +18,7 @@ from registry.vocabulary import Task
 RESAMPLES = 2000
 AT_ONCE = 4_000_000  # counts in memory
 FEW_CELLS = 5_000
+FEW_LABELS = 50
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -28,7 +29,7 @@ def interval(
     """The limits between which the challenger's key metric less the live model's lies, with this confidence.
 
     y, live and each of the K candidates: n labels or numbers, or n × k numbers. `challenger` is the place of the one
-    among the candidates; `labels` are all that could have been predicted.
+    among the candidates; `labels` are all that could have been predicted. Not numbers where no resample has a score.
     """
     draw = np.random.default_rng(seed)
     scores = _r2 if task is Task.REGRESSION else _f1
@@ -36,6 +37,8 @@ def interval(
     differences = measured[1:] - measured[0]
     spread = (resampled[:, 1:] - resampled[:, :1]) - differences
     spread = spread[np.isfinite(spread).all(axis=1)]  # a resample of equal numbers has no R2
+    if not len(spread):
+        return np.nan, np.nan
     tail = (1 - confidence) / 2
     own = differences[challenger]
     low = own - np.quantile(spread.max(axis=1), 1 - tail)
@@ -47,21 +50,39 @@ def _f1(y: Any, predictions: list[Any], labels: Any, draw: np.random.Generator) 
     """M scores of M predictions, and RESAMPLES × M of resamples: of the larger of two labels, else the mean of all."""
     codes = np.column_stack([np.searchsorted(labels, each) for each in (y, *predictions)])
     cells, counts = np.unique(codes, axis=0, return_counts=True)
-    kinds = np.arange(len(labels))[1 if len(labels) == 2 else 0 :]
-    is_said = cells[:, 1:, None] == kinds  # cells, models, kinds
-    is_true = cells[:, :1, None] == kinds
-    # A label's F1 is twice its hits by how often it is true and how often it is said.
-    columns = np.concatenate([is_true & is_said, is_true.astype(float) + is_said], axis=1).reshape(len(cells), -1)
+    columns = _tallies(cells, len(labels))
     if len(cells) <= FEW_CELLS:
         resampled = draw.multinomial(counts.sum(), counts / counts.sum(), RESAMPLES) @ columns
-    else:  # small whole numbers, which float32 adds up exactly, in half the time
-        resampled = _resampled_sums(np.repeat(columns.astype(np.float32), counts, axis=0), draw)
-    sums = np.vstack([counts @ columns, resampled]).reshape(-1, 2, len(predictions), len(kinds))
+    else:
+        resampled = _resampled_sums(columns[np.repeat(np.arange(len(cells)), counts)], draw)
+    sums = np.vstack([counts @ columns, resampled]).astype(float).reshape(-1, 2, len(predictions), len(labels))
     hits, of = sums[:, 0], sums[:, 1]
+    if len(labels) == 2:
+        hits, of = hits[:, :, 1:], of[:, :, 1:]
     each = np.divide(2 * hits, of, out=np.zeros_like(hits), where=of > 0)
     # As scikit-learn does it: a label that is neither true nor said does not count in the mean.
     scores = each.sum(axis=2) / np.maximum((of > 0).sum(axis=2), 1)
     return scores[0], scores[1:]
+
+
+def _tallies(cells: Any, labels: int) -> Any:
+    """What a row of each cell adds for each model and label, cells × (2 · M · labels): its hits, and how often it is
+    true and how often it is said; twice the sum of the first by the sum of the second is a label's F1.
+
+    Small whole numbers, which float32 adds up exactly; sparse where many labels would fill the memory with zeros.
+    """
+    from scipy.sparse import coo_matrix
+
+    models = cells.shape[1] - 1
+    row, model = np.indices((len(cells), models)).reshape(2, -1)
+    true, said = np.repeat(cells[:, 0], models), cells[:, 1:].ravel()
+    hit = true == said
+    met = (models + model) * labels
+    column = np.concatenate([(model * labels + true)[hit], met + true, met + said])
+    shape = (len(cells), 2 * models * labels)
+    ones = np.ones(len(column), np.float32)
+    tallies = coo_matrix((ones, (np.concatenate([row[hit], row, row]), column)), shape).tocsr()
+    return tallies.toarray() if labels <= FEW_LABELS else tallies
 
 
 def _r2(y: Any, predictions: list[Any], _labels: Any, draw: np.random.Generator) -> tuple[Numbers, Numbers]:
@@ -77,6 +98,7 @@ def _r2(y: Any, predictions: list[Any], _labels: Any, draw: np.random.Generator)
     sums = np.vstack([columns.sum(axis=0), _resampled_sums(columns, draw)])
     rows, first, second = sums[:, :1], sums[:, 1 : 1 + targets], sums[:, 1 + targets : 1 + 2 * targets]
     around = second - first**2 / rows
+    around[around <= 1e-12 * second] = np.nan  # all the same number, but for rounding
     residual = sums[:, 1 + 2 * targets :].reshape(len(sums), len(predictions), targets)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = (1 - residual / around[:, None, :]).mean(axis=2)
@@ -85,7 +107,7 @@ def _r2(y: Any, predictions: list[Any], _labels: Any, draw: np.random.Generator)
 
 def _resampled_sums(columns: Any, draw: np.random.Generator) -> Any:
     """RESAMPLES × columns: the sums over resampled rows."""
-    rows = len(columns)
+    rows = columns.shape[0]
     at_once, table = max(1, AT_ONCE // rows), _POISSON.astype(columns.dtype)
     return np.vstack(
         [

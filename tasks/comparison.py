@@ -13,16 +13,23 @@ import numpy as np
 
 from registry import queries
 from registry.artifacts import load_pipeline, verified
+from registry.bounded import within
 from registry.errors import ArtifactChanged, ArtifactMissing, ArtifactUnusable, BadRows
 from registry.inputs import aligned, features
 from registry.values import Evidence, ModelRecord, SnapshotRecord, Terms, Verdict
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Basis, Compare, Task
 from tasks import snapshots
+from tasks.bootstrap import interval
 from tasks.row_hashes import occur_in
+from tasks.scoring import baseline, key_metric, predictions
 
 log = logging.getLogger("frontrunner")
 
 _predictions: dict[int, Any] = {}  # of the test rows, by the candidates of this process
+
+
+LOAD_SECONDS = 60
+MEND = "deploy by hand, or compare='recorded'"
 
 
 class NotComparable(Exception):
@@ -58,6 +65,8 @@ def compared(
         challenger_score=challenger.score,
         live_quarantined=live is not None and live.quarantine is not None,
     )
+    if challenger.quarantine is not None:
+        return replace(known, basis=Basis.HELD)
     try:
         if live is None or live.quarantine is not None:
             basis = Basis.NOTHING_LIVE if live is None else Basis.QUARANTINED
@@ -76,13 +85,9 @@ def compared(
 def judged(task: Task, challenger: ModelRecord, live: ModelRecord | None, evidence: Evidence, terms: Terms) -> Verdict:
     """Whether the challenger goes live, in words that can be checked."""
     label, score = METRIC_LABEL[KEY_METRIC[task]], evidence.challenger_score
-    if challenger.score is None:
-        return Verdict(False, f"{named(challenger)} has no score")
-    if challenger.quarantine is not None:
-        return Verdict(False, f"{named(challenger)} is in quarantine ({challenger.quarantine})")
-    if evidence.said or score is None:
-        stays = f"{named(live)} stays live" if live else "nothing goes live"
-        return Verdict(False, f"{stays}: {evidence.said}")
+    if refused := _refused(challenger, live, evidence):
+        return Verdict(False, refused)
+    assert score is not None, "what was not refused was measured"
     base = evidence.baseline_score
     if terms.must_beat_baseline and not beats(score, base):
         return Verdict(
@@ -107,6 +112,18 @@ def judged(task: Task, challenger: ModelRecord, live: ModelRecord | None, eviden
         said.append(f"{asked} was asked for" if not wins else f"{asked} is not shown with that confidence")
     said += _rows_said(evidence, challenger, live)
     return Verdict(wins and sure, "; ".join(said))
+
+
+def _refused(challenger: ModelRecord, live: ModelRecord | None, evidence: Evidence) -> str:
+    """Why the scores do not come to count; empty if they do."""
+    if challenger.score is None:
+        return f"{named(challenger)} has no score"
+    if challenger.quarantine is not None:
+        return f"{named(challenger)} is in quarantine ({challenger.quarantine})"
+    if live is not None and live.id == challenger.id:
+        return f"{named(challenger)} is live already"
+    stays = f"{named(live)} stays live" if live else "nothing goes live"
+    return f"{stays}: {evidence.said}" if evidence.said or evidence.challenger_score is None else ""
 
 
 def beats(score: float | None, live: float | None) -> bool:
@@ -154,7 +171,7 @@ def _recorded(
     if same and terms.confidence is not None:
         rows = snapshots.rows(queries.snapshot(challenger.snapshot_id))
         kept = np.ones(len(rows.y_test), bool)
-        pipeline = load_pipeline(saved(live))
+        pipeline = _loaded(live)
         its = _its_predictions(pipeline, rows, kept, queries.snapshot(live.snapshot_id), live)
         labels = _labels(task, rows, pipeline)
         interval = _interval(task, challenger, candidates, rows, kept, its, labels, terms.confidence)
@@ -168,7 +185,8 @@ def _with_baseline(evidence: Evidence, task: Task, challenger: ModelRecord, term
         return evidence
     rows = snapshots.rows(queries.snapshot(challenger.snapshot_id))
     kept = np.ones(len(rows.y_test), bool)
-    return replace(evidence, baseline_score=_baseline_score(task, rows, kept))
+    labels = None if task is Task.REGRESSION else np.union1d(rows.y_train, rows.y_test)
+    return replace(evidence, baseline_score=_baseline_score(task, rows, kept, labels))
 
 
 def _on_same_rows(
@@ -180,13 +198,11 @@ def _on_same_rows(
     terms: Terms,
 ) -> Evidence:
     """Both models on the challenger's test rows, without those that one of the two was trained on."""
-    from tasks.scoring import key_metric
-
     mine, its = queries.snapshot(challenger.snapshot_id), queries.snapshot(live.snapshot_id)
     kept = _unseen(mine, its)
     rows = snapshots.rows(mine)
     _check_enough(task, rows.y_test, kept, terms.min_rows)
-    pipeline = load_pipeline(saved(live))
+    pipeline = _loaded(live)
     theirs = _its_predictions(pipeline, rows, kept, its, live)
     y, labels = rows.y_test[kept], _labels(task, rows, pipeline)
     score = key_metric(task, y, _predicted(challenger, rows)[kept], labels)
@@ -198,7 +214,7 @@ def _on_same_rows(
         basis=Basis.SAME_ROWS,
         challenger_score=score,
         live_score=live_score,
-        baseline_score=_baseline_score(task, rows, kept),
+        baseline_score=_baseline_score(task, rows, kept, labels),
         rows_compared=int(kept.sum()),
         rows_excluded=int((~kept).sum()),
     )
@@ -207,9 +223,6 @@ def _on_same_rows(
     return replace(
         evidence, interval=_interval(task, challenger, candidates, rows, kept, theirs, labels, terms.confidence)
     )
-
-
-MEND = "deploy by hand, or compare='recorded'"
 
 
 def _unseen(mine: SnapshotRecord, its: SnapshotRecord) -> "np.ndarray[Any, np.dtype[np.bool_]]":
@@ -222,9 +235,15 @@ def _unseen(mine: SnapshotRecord, its: SnapshotRecord) -> "np.ndarray[Any, np.dt
         targets = (", ".join(snapshot.y_column_names) for snapshot in (its, mine))
         raise NotComparable("it predicts {}, and the challenger {}: deploy by hand".format(*targets))
     names = [column["name"] for column in its.columns]
-    there = {column["name"] for column in mine.columns}
+    there = {column["name"]: column["type"] for column in mine.columns}
     if gone := [name for name in names if name not in there]:
         raise NotComparable(f"{mine.relation_name} has no column {gone[0]!r} any more, which it was trained on: {MEND}")
+    for column in its.columns:
+        if _family(column["type"]) != _family(there[column["name"]]):
+            raise NotComparable(
+                f"column {column['name']!r} was {column['type']} at its training and is {there[column['name']]} now, so"
+                f" its rows cannot be known again: {MEND}"
+            )
     with verified(mine.hashes) as path:
         own = np.fromfile(path, "<u8", offset=8 * mine.train_rows).astype(np.uint64)
         seen = occur_in(own, path, mine.train_rows)
@@ -232,6 +251,13 @@ def _unseen(mine: SnapshotRecord, its: SnapshotRecord) -> "np.ndarray[Any, np.dt
     with verified(its.hashes) as path:
         seen |= occur_in(by_its_columns, path, its.train_rows)
     return ~seen
+
+
+def _family(kind: str) -> str:
+    """Types whose equal values have equal hashes: a float32 is another number than the one that it was rounded from."""
+    if kind.startswith("timestamp"):
+        return "timestamp"
+    return kind if kind in ("string", "float", "halffloat") else "number"
 
 
 def _check_enough(task: Task, y: Any, kept: Any, min_rows: int) -> None:
@@ -250,12 +276,9 @@ def _check_enough(task: Task, y: Any, kept: Any, min_rows: int) -> None:
 
 
 def _its_predictions(pipeline: Any, rows: snapshots.Rows, kept: Any, its: SnapshotRecord, live: ModelRecord) -> Any:
-    """Raises: NotComparable: the live model cannot predict for these rows, or its labels are of another kind."""
-    classes = getattr(pipeline, "classes_", None)
-    if classes is not None and (np.asarray(classes).dtype.kind in "US") != (rows.y_test.dtype.kind in "US"):
-        raise NotComparable(f"its labels are of another type than those of the challenger's rows: {MEND}")
+    """Raises: NotComparable: the live model cannot predict for these rows."""
     try:
-        return np.asarray(pipeline.predict(aligned(rows.X_test[kept], features(its, live))))
+        return _like(predictions(pipeline, aligned(rows.X_test[kept], features(its, live))), rows.y_test)
     except BadRows as error:
         raise NotComparable(f"it cannot predict for the challenger's rows: {error}; {MEND}") from error
     except Exception as error:  # whatever a library raises
@@ -267,9 +290,27 @@ def _predicted(model: ModelRecord, rows: snapshots.Rows) -> Any:
     """For all test rows of its own snapshot."""
     predicted = _predictions.get(model.id)
     if predicted is None:
-        predicted = load_pipeline(saved(model)).predict(rows.X_test)
+        predicted = predictions(_loaded(model), rows.X_test)
         remember(model.id, predicted)
-    return np.asarray(predicted)
+    return _like(predicted, rows.y_test)
+
+
+def _like(answers: Any, y: Any) -> Any:
+    """Answers or classes in the type and the form of the targets: catboost has text as objects, and columns of one."""
+    flat = np.asarray(answers).ravel() if y.ndim == 1 else np.asarray(answers)
+    return flat.astype(str) if _is_text(flat) else flat
+
+
+def _is_text(labels: Any) -> bool:
+    return labels.dtype.kind in "US" or (labels.dtype == object and all(isinstance(label, str) for label in labels))
+
+
+def _loaded(model: ModelRecord) -> Any:
+    artifact = saved(model)
+    try:
+        return within(LOAD_SECONDS, f"load of model {model.id}", lambda: load_pipeline(artifact))
+    except TimeoutError as error:
+        raise ArtifactMissing(f"{artifact.uri} could not be read within {LOAD_SECONDS} s") from error
 
 
 def _interval(
@@ -282,26 +323,24 @@ def _interval(
     labels: Any,
     confidence: float,
 ) -> tuple[float, float]:
-    from tasks.bootstrap import interval
-
     ordered = sorted(candidates, key=lambda model: model.id)
     place = [model.id for model in ordered].index(challenger.id)
-    predictions = [_predicted(model, rows)[kept] for model in ordered]
-    return interval(task, rows.y_test[kept], live, predictions, place, labels, confidence, seed=challenger.id)
+    said = [_predicted(model, rows)[kept] for model in ordered]
+    found = interval(task, rows.y_test[kept], live, said, place, labels, confidence, seed=challenger.id)
+    if not np.isfinite(found).all():
+        raise NotComparable(f"no interval can be told from these rows: {MEND}, or leave confidence out")
+    return found
 
 
 def _labels(task: Task, rows: snapshots.Rows, pipeline: Any) -> Any:
     """All that the truth or a model could say."""
     if task is Task.REGRESSION:
         return None
-    return np.union1d(np.union1d(rows.y_train, rows.y_test), pipeline.classes_)
+    return np.union1d(np.union1d(rows.y_train, rows.y_test), _like(pipeline.classes_, rows.y_test))
 
 
-def _baseline_score(task: Task, rows: snapshots.Rows, kept: Any) -> float:
-    from tasks.scoring import baseline, key_metric
-
+def _baseline_score(task: Task, rows: snapshots.Rows, kept: Any, labels: Any) -> float:
     y = rows.y_test[kept]
-    labels = None if task is Task.REGRESSION else np.union1d(rows.y_train, rows.y_test)
     return key_metric(task, y, baseline(task, rows.y_train, len(y)), labels)
 
 

@@ -20,7 +20,7 @@ from registry.errors import (
     PlanChanged,
     Unproven,
 )
-from registry.history import checked_name
+from registry.history import checked_name, checked_text
 from registry.proof import prove
 from registry.values import Decision, DecisionRecord, DeployResult, Evidence, ModelRecord, Terms, Verdict
 from registry.vocabulary import Basis, Status, Strategy, Task, strategy_named
@@ -35,9 +35,12 @@ UNPROVEN = (ArtifactMissing, ArtifactChanged, ArtifactUnusable, Unproven)
 
 
 def best(models: list[ModelRecord]) -> ModelRecord | None:
-    """The trained model with the highest score, the newest of equals; None if all failed."""
+    """The trained model with the highest score, the newest of equals; None if all failed.
+
+    One in quarantine is only the best where all are.
+    """
     trained = [model for model in models if model.status is Status.TRAINED and model.score is not None]
-    return max(trained, key=lambda model: (model.score, model.id), default=None)
+    return max(trained, key=lambda model: (model.quarantine is None, model.score, model.id), default=None)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="promote the best")
@@ -56,20 +59,21 @@ def promote(training: Training, models: list[ModelRecord], automatic_deploy: boo
         reason = f"{named(challenger)} is the best of this run; automatic_deploy is off, so it was only recorded"
         return Decision(request.project_name, challenger.id, False, live_id, live_id, reason)
     candidates = [model for model in models if model.status is Status.TRAINED]
-    decision = decide(request.project_name, request.task, challenger, candidates, request.terms, training.key)
+    decision = decide(request.project_name, request.task, candidates, request.terms, training.key)
     if decision.deployed:
         mirror_live(request.project_name)
     return decision
 
 
-def decide(
-    project_name: str, kind: Task, challenger: ModelRecord, candidates: list[ModelRecord], terms: Terms, key: str
-) -> Decision:
-    """Compares the challenger with the model that is live, until none else went live meanwhile, and acts on it."""
-    if done := history.decided(key, challenger.id):
-        return done
+def decide(project_name: str, kind: Task, candidates: list[ModelRecord], terms: Terms, key: str) -> Decision:
+    """Compares the best of the trained candidates with the model that is live, until none else went live meanwhile, and
+    acts on it."""
     while True:
-        live, challenger = queries.live_model(project_name), queries.model(challenger.id)
+        candidates = [queries.model(model.id) for model in candidates]
+        challenger, live = best(candidates), queries.live_model(project_name)
+        assert challenger is not None, "a trained model has a score"
+        if done := history.decided(key, challenger.id):
+            return done
         evidence = compared(kind, challenger, live, candidates, terms)
         verdict = judged(kind, challenger, live, evidence, terms)
         if verdict.deploy:
@@ -116,10 +120,12 @@ def replay(decision_id: int) -> Replay:
     """
     receipt = queries.decision(decision_id)
     known, kind = receipt.evidence, queries.project(receipt.project_name).task
+    if known.basis is Basis.HELD:  # there was nothing to compute
+        return Replay(receipt, known, Verdict(receipt.deployed, receipt.reason), ())
     challenger = replace(queries.model(receipt.challenger_id), quarantine=None)  # it may have come into it since
     live = queries.model(known.live_model_id) if known.live_model_id is not None else None
     if live is not None:
-        live = replace(live, quarantine=(live.quarantine or "then") if known.basis is Basis.QUARANTINED else None)
+        live = replace(live, quarantine="then" if known.live_quarantined else None)
     candidates = [queries.model(model_id) for model_id in known.candidate_ids]
     evidence = compared(kind, challenger, live, candidates, receipt.terms)
     verdict = judged(kind, challenger, live, evidence, receipt.terms)
@@ -161,7 +167,7 @@ class Asked:
 def deploy_model(asked: Asked, key: str) -> DeployResult:
     """The manual deploy as a step of a flow."""
     result = deploy(asked, key)
-    log.info("%s", said(result))
+    log.info("%s", said(result, asked))
     return result
 
 
@@ -171,7 +177,8 @@ def deploy(asked: Asked, key: str) -> DeployResult:
 
     Raises:
         UnknownProject, NoCandidate: there is nothing that could be deployed.
-        PlanChanged: the choice is not the model that was planned.
+        PlanChanged: the choice is not the model that was planned, or another went live that would be quarantined.
+        InvalidInput: nothing would change, so there is nothing to put into quarantine.
         ArtifactMissing, ArtifactChanged, ArtifactUnusable, Unproven: the model could not be shown to answer.
         In every case the history is unchanged.
     """
@@ -179,11 +186,18 @@ def deploy(asked: Asked, key: str) -> DeployResult:
     if done and (done.project_name, done.strategy) == (asked.wish.project_name, asked.wish.strategy):
         mirror_live(done.project_name)
         return done
+    first_live: int | None = None
     while True:
         chosen, live = choices.chosen(asked.wish)
         if asked.expect_model_id not in (None, chosen.id):
             raise _plan_changed(asked, chosen, live)
         changed = live is None or chosen.id != live.id
+        if asked.quarantine and live is not None:
+            first_live = first_live or live.id
+            if not changed:
+                raise InvalidInput(f"{named(live)} is live already and stays: there is nothing to put into quarantine")
+            if live.id != first_live:
+                raise PlanChanged(f"{named(live)} went live meanwhile, instead of model {first_live}: look again")
         if changed and not asked.force:
             _prove_or_refuse(chosen)
         if asked.plan:
@@ -201,7 +215,7 @@ def deploy(asked: Asked, key: str) -> DeployResult:
         with suppress(ChoiceChanged):
             result = history.deploy(
                 asked.wish,
-                only=chosen.id,
+                seen=(chosen.id, live.id if live else None),
                 forced=asked.force,
                 reason=asked.reason,
                 quarantine=asked.quarantine,
@@ -256,10 +270,11 @@ def checked_deploy(
         raise InvalidInput(f"expect_model_id is the model that a plan named, a number, not {expect_model_id!r}")
     for switch, value in {"plan": plan, "force": force, "quarantine": quarantine}.items():
         checked_switch(switch, value)
-    if (force or quarantine) and not (reason or "").strip():
+    why = checked_text("reason", reason) if reason is not None else ""
+    if (force or quarantine) and not why:
         raise InvalidInput(f"{'force' if force else 'quarantine'} needs a reason: it is kept in the history")
     wish = Wish(name, chosen, algorithm_name or None, model_id, steps, to_seq)
-    return Asked(wish, plan, force, (reason or "").strip() or None, quarantine, expect_model_id)
+    return Asked(wish, plan, force, why or None, quarantine, expect_model_id)
 
 
 def quarantine(model_id: int, reason: str) -> tuple[ModelRecord, bool]:
@@ -269,9 +284,10 @@ def quarantine(model_id: int, reason: str) -> tuple[ModelRecord, bool]:
         UnknownModel: there is no such model.
         InvalidInput: there is no reason, or it is in quarantine already.
     """
-    if not reason.strip():
+    why = checked_text("reason", reason)
+    if not why:
         raise InvalidInput("a quarantine needs a reason: it is shown wherever the model is")
-    model = history.quarantine(model_id, reason.strip(), by=requested_by())
+    model = history.quarantine(model_id, why, by=requested_by())
     return model, any(project.model_id == model_id for project in queries.projects())
 
 
@@ -280,7 +296,7 @@ def release(model_id: int) -> ModelRecord:
     return history.release(model_id, by=requested_by())
 
 
-def said(result: DeployResult) -> str:
+def said(result: DeployResult, asked: Asked) -> str:
     """The result in words."""
     model = f"model {result.model_id} ({result.algorithm_name}, score {result.score:.4f})"
     if not result.changed:
@@ -288,6 +304,8 @@ def said(result: DeployResult) -> str:
         return f"{result.project_name}: {model} {stays}"
     before = f", instead of model {result.previous_model_id}" if result.previous_model_id else ""
     went = "would go live" if result.planned else "went live"
+    if asked.quarantine:
+        before += f", which {'would go' if result.planned else 'went'} into quarantine"
     exactly = f"; to do exactly that, expect_model_id is {result.model_id}" if result.planned else ""
     return f"{result.project_name}: {model} {went} by {result.strategy}{before}{exactly}"
 

@@ -13,7 +13,7 @@ from registry import queries
 from registry.values import Decision, DeployResult, ModelRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Task
 from tasks.predictions import PredictResult
-from tasks.promotion import said
+from tasks.promotion import Asked, said
 from tasks.snapshots import Training, rows
 from tasks.statistics import statistics_table
 
@@ -78,11 +78,11 @@ def report_training(training: Training, models: list[ModelRecord], decision: Dec
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
-def report_deploy(result: DeployResult) -> None:
+def report_deploy(result: DeployResult, asked: Asked) -> None:
     """What was live, what is, and how to undo it, on the run's page."""
     done = result.changed and not result.planned
     undo = f"\n\nTo undo it, run `rollback` for `{result.project_name}`." if done else ""
-    _publish("deploy", f"**{said(result)}**{undo}", said(result))
+    _publish("deploy", f"**{said(result, asked)}**{undo}", said(result, asked))
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report")

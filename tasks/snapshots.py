@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("frontrunner")
 WRITTEN_ROWS = 50_000  # at a time
-GOLDEN_ROWS = 5
+GOLDEN_ROWS, GOLDEN_AMONG = 5, 100
 LARGE_BYTES = 100_000_000  # of a snapshot's rows as float64
 _reading = Lock()  # candidates of one process start together: the first one reads, the others find it read
 
@@ -119,7 +119,7 @@ def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
     check_choices(request, table.select(features))
     path, hashes = folder / "rows.parquet", folder / "rows.hashes"
     _write(path, hashes, table, np.concatenate([train, test]))
-    golden_rows = _golden_rows(table.select(features).take(test[:GOLDEN_ROWS]))
+    golden_rows = _golden_rows(table.select(features).take(test[:GOLDEN_AMONG]))
     columns = [{"name": field.name, "type": str(field.type).removeprefix("large_")} for field in table.schema]
     del table
     pa.default_memory_pool().release_unused()
@@ -157,14 +157,21 @@ def _is_number(kind: "pa.DataType") -> bool:
 
 
 def _golden_rows(table: "pa.Table") -> list[list[Any]]:
-    """As JSON has them."""
+    """The first of them as JSON has them, without those whose dates no Python date can be."""
+    import pyarrow as pa
+    from pyarrow import compute
 
     def plain(value: Any) -> Any:
         if isinstance(value, float) and math.isnan(value):
             return None
         return value.isoformat() if hasattr(value, "isoformat") else value
 
-    return [[plain(value) for value in row.values()] for row in table.to_pylist()]
+    for field in table.schema:
+        if pa.types.is_timestamp(field.type):
+            year = compute.year(table[field.name].cast(pa.timestamp(field.type.unit)))
+            fits = compute.and_(compute.greater(year, 1), compute.less(year, 9999))
+            table = table.filter(compute.fill_null(fits, fill_value=True))
+    return [[plain(value) for value in row.values()] for row in table.slice(0, GOLDEN_ROWS).to_pylist()]
 
 
 def _write(path: Path, hashes: Path, table: "pa.Table", order: "np.ndarray[Any, Any]") -> None:

@@ -36,7 +36,7 @@ from registry.values import ModelRecord, Terms
 from registry.vocabulary import Basis, Compare, Strategy, Task
 from tasks import comparison
 from tasks.comparison import compared, judged
-from tasks.promotion import checked_deploy, decide, replay
+from tasks.promotion import checked_deploy, decide, replay, said
 from tasks.promotion import deploy as deploy_now
 from tests.support.story import Story
 
@@ -193,7 +193,15 @@ class TestWhatCannotBeCompared:
 
     def test_a_column_has_another_type(self, data: Path) -> None:
         trained_on(data, rows(400))
-        self.kept(trained_on(data, rows(400, seed=1).assign(shop=1.5)), "column 'shop' was text at training")
+        self.kept(
+            trained_on(data, rows(400, seed=1).assign(shop=1.5)),
+            "column 'shop' was string at its training and is double",
+        )
+
+    def test_a_float_of_another_width_is_another_number(self, data: Path) -> None:
+        trained_on(data, rows(400))
+        result = trained_on(data, rows(400).astype({"a": "float32"}), seed=1)
+        self.kept(result, "column 'a' was double at its training and is float now")
 
     def test_it_predicts_another_target(self, data: Path) -> None:
         trained_on(data, rows(400))
@@ -205,7 +213,7 @@ class TestWhatCannotBeCompared:
     def test_its_labels_are_of_another_type(self, data: Path) -> None:
         trained_on(data, rows(400).astype({"kept": int}), "kept")
         texts = rows(400, seed=1).assign(kept=lambda each: np.where(each["kept"], "yes", "no"))
-        self.kept(trained_on(data, texts, "kept"), "its labels are of another type")
+        self.kept(trained_on(data, texts, "kept"), "column 'kept' was int64 at its training and is string now")
 
     @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"no model")])
     def test_an_outage_is_never_read_as_nothing_is_live(self, data: Path, damage: Callable[[Path], Any]) -> None:
@@ -396,7 +404,7 @@ class TestADeployProvesItself:
         assert recorded.decision_id is None
         challenger = model_of(recorded)
         file_of(challenger).unlink()
-        decision = decide("shop", Task.REGRESSION, challenger, [challenger], Terms(), "key")
+        decision = decide("shop", Task.REGRESSION, [challenger], Terms(), "key")
         assert (decision.deployed, decision.live_model_id, live()) == (False, 1, 1)
         assert "linear (model 2) cannot be deployed" in decision.reason
         assert queries.decisions("shop")[0].evidence.basis is Basis.UNPROVEN
@@ -404,6 +412,124 @@ class TestADeployProvesItself:
     def test_what_is_live_already_needs_no_proof(self, two: tuple[ModelRecord, ModelRecord]) -> None:
         file_of(two[1]).unlink()
         assert not best_score("shop", "linear").changed
+
+
+class TestWhatHappensBetween:
+    """Somebody deploys after this deploy was looked at and before it is written."""
+
+    @pytest.fixture
+    def meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+        from tasks import promotion
+
+        def arrange(model_id: int) -> None:
+            deployed = history.deploy
+
+            def late(*arguments, **named):
+                monkeypatch.setattr(promotion.history, "deploy", deployed)
+                deployed(
+                    Wish("shop", Strategy.SPECIFIC, model_id=model_id), request_key=uuid4().hex, deployed_by="they"
+                )
+                return deployed(*arguments, **named)
+
+            monkeypatch.setattr(promotion.history, "deploy", late)
+
+        return arrange
+
+    def test_what_was_live_and_needed_no_proof_is_proven_once_it_is_not(
+        self, two: tuple[ModelRecord, ModelRecord], meanwhile: Callable[[int], None]
+    ) -> None:
+        file_of(two[1]).unlink()
+        meanwhile(two[0].id)
+        with pytest.raises(ArtifactMissing):
+            deploy_now(checked_deploy("shop", "best_score", "linear"), "me")
+        assert live() == two[0].id
+
+    def test_what_a_plan_named_is_not_taken_for_what_went_live_instead(
+        self, two: tuple[ModelRecord, ModelRecord], meanwhile: Callable[[int], None]
+    ) -> None:
+        meanwhile(two[0].id)
+        with pytest.raises(PlanChanged, match="the plan was model 1, which is live already by now"):
+            deploy_now(checked_deploy("shop", "rollback", expect_model_id=1), "me")
+        assert live() == 1
+
+    def test_nobody_is_quarantined_who_was_not_meant(
+        self, two: tuple[ModelRecord, ModelRecord], meanwhile: Callable[[int], None]
+    ) -> None:
+        meanwhile(two[0].id)
+        with pytest.raises(PlanChanged, match="went live meanwhile, instead of model 2"):
+            deploy_now(checked_deploy("shop", "rollback", quarantine=True, reason="bad"), "me")
+        assert [model.quarantine for model in queries.models("shop")] == [None, None]
+
+    def test_there_is_nothing_to_quarantine_where_nothing_changes(self, two: tuple[ModelRecord, ModelRecord]) -> None:
+        with pytest.raises(InvalidInput, match=r"linear \(model 2\) is live already and stays"):
+            deploy_now(checked_deploy("shop", "rollback", to_seq=2, quarantine=True, reason="bad"), "me")
+        planned = checked_deploy("shop", "rollback", quarantine=True, reason="bad", plan=True)
+        words = said(deploy_now(planned, "me"), planned)
+        assert "instead of model 2, which would go into quarantine" in words
+
+
+class TestOddModels:
+    def test_forests_of_many_threads_are_scored_the_same_again(self, data: Path) -> None:
+        forest = {"algorithms": ["random_forest"], "hyperparams": {"random_forest": {"n_jobs": 4, "n_estimators": 60}}}
+        trained_on(data, rows(1500), **forest)
+        result = trained_on(data, rows(1500, seed=1), **forest)
+        for _ in range(8):
+            comparison._predictions.clear()
+            assert replay(result.decision_id).differences == ()
+
+    def test_catboost_with_labels_of_text_can_be_challenged(self, data: Path) -> None:
+        texts = [
+            rows(400, seed=seed).assign(kept=lambda each: np.where(each["sold"] > 1, "yes", "no")) for seed in (0, 1)
+        ]
+        trained_on(data, texts[0], "kept", algorithms=["catboost"], hyperparams={"catboost": {"iterations": 20}})
+        result = trained_on(data, texts[1], "kept", algorithms=["linear"], confidence=0.8)
+        assert queries.decisions("shop")[0].evidence.basis is Basis.SAME_ROWS
+        assert result.interval is not None
+
+    def test_the_baseline_is_measured_with_the_labels_of_the_others(self, data: Path) -> None:
+        """The live model knows three labels, the new rows have two: all three scores are means over what is there."""
+        three = rows(600).assign(kept=lambda each: np.digitize(each["sold"], [-1, 1]))
+        two = rows(600, seed=1).assign(kept=lambda each: np.digitize(each["sold"], [1.5]))
+        trained_on(data, three, "kept")
+        trained_on(data, two, "kept", must_beat_baseline=True)
+        found = queries.decisions("shop")[0].evidence
+        snapshot = queries.snapshot(2)
+        test = pd.read_parquet(snapshot.artifact.uri.removeprefix("file://")).iloc[snapshot.train_rows :]["kept"]
+        assert found.baseline_score == pytest.approx(f1_score(test, np.zeros(len(test)), average="macro"))
+
+    def test_dates_beyond_the_calendar_of_python(self, data: Path) -> None:
+        days = np.full(200, "2026-01-01", "datetime64[us]")
+        days[::2] = np.datetime64("14645-06-30", "us")
+        result = trained_on(data, rows(200).assign(day=days))
+        assert result.deployed
+        assert len(queries.golden(result.deployed_model_id)[1]) == 5
+
+
+class TestHeldReceipts:
+    def test_the_best_that_is_not_in_quarantine_challenges(self, two: tuple[ModelRecord, ModelRecord]) -> None:
+        worse, better = two
+        deploy_now(checked_deploy("shop", "rollback"), "me")
+        history.quarantine(better.id, "leaks", by="me")
+        decision = decide("shop", Task.REGRESSION, [worse, better], Terms(), "k")
+        assert (decision.challenger_id, decision.reason) == (worse.id, f"knn (model {worse.id}) is live already")
+
+    def test_where_all_are_it_is_said_and_replayed_so(self, two: tuple[ModelRecord, ModelRecord]) -> None:
+        better = two[1]
+        deploy_now(checked_deploy("shop", "rollback"), "me")
+        history.quarantine(better.id, "leaks", by="me")
+        decision = decide("shop", Task.REGRESSION, [better], Terms(), "k")
+        assert not decision.deployed
+        assert "is in quarantine (leaks)" in decision.reason
+        history.release(better.id, by="me")
+        assert replay(decision.id).differences == ()
+
+    def test_an_unproven_challenger_of_a_model_in_quarantine(self, two: tuple[ModelRecord, ModelRecord]) -> None:
+        challenger, now_live = two
+        history.quarantine(now_live.id, "leaks", by="me")
+        file_of(challenger).unlink()
+        decision = decide("shop", Task.REGRESSION, [challenger], Terms(), "k")
+        assert not decision.deployed
+        assert replay(decision.id).differences == ()
 
 
 class TestAPlan:
@@ -488,8 +614,8 @@ def test_a_replay_comes_to_the_same_verdict_and_the_same_digits(pool: list[Model
         history.deploy(
             Wish("shop", Strategy.SPECIFIC, model_id=now_live.id), request_key=f"live {key}", deployed_by="a test"
         )
-        run = [model for model in pool if model.snapshot_id == challenger.snapshot_id]
-        decision = decide("shop", Task.REGRESSION, challenger, run, asked, str(key))
+        run = [each for each in pool if each.snapshot_id == challenger.snapshot_id and each.score <= challenger.score]
+        decision = decide("shop", Task.REGRESSION, run, asked, str(key))
         comparison._predictions.clear()  # as in another process
         again = replay(decision.id)
         assert again.differences == ()
@@ -504,7 +630,7 @@ def test_a_replay_comes_to_the_same_verdict_and_the_same_digits(pool: list[Model
 
 def test_a_replay_says_what_is_different(pool: list[ModelRecord]) -> None:
     challenger = next(model for model in pool if model.snapshot_id == 3)
-    decision = decide("shop", Task.REGRESSION, challenger, [challenger], Terms(), "k")
+    decision = decide("shop", Task.REGRESSION, [challenger], Terms(), "k")
     file_of(queries.model(queries.decision(decision.id).evidence.live_model_id)).unlink()
     again = replay(decision.id)
     assert any(said.startswith("basis was same_rows, is unreachable") for said in again.differences)

@@ -379,6 +379,11 @@ class TestQuarantine:
         assert queries.history("churn")[0].reason == "it refuses everyone"
         assert not story.deploys("best_score").changed
 
+    def test_where_only_the_live_model_is_in_it_nobody_is_told_to_release_it(self, story: Story) -> None:
+        history.quarantine(story.trained_and_promoted(0.7), "leaks", by="me")
+        with pytest.raises(NoCandidate, match="only ever had one model live"):
+            story.deploys("rollback")
+
     def test_a_rollback_that_cannot_be_done_puts_nothing_into_it(self, story: Story) -> None:
         only = story.trained_and_promoted(0.7)
         with pytest.raises(NoCandidate):
@@ -520,9 +525,11 @@ class TestAChoiceThatChanges:
         story.trained_and_promoted(0.5)
         proven, better = story.trained(0.6), story.trained(0.7)
         with pytest.raises(ChoiceChanged, match=f"best_score chooses model {better}"):
-            story.deploys("best_score", only=proven)
+            story.deploys("best_score", seen=(proven, 1))
+        with pytest.raises(ChoiceChanged):
+            story.deploys("best_score", seen=(better, None))
         assert len(story.history) == 1
-        assert story.deploys("best_score", only=better).changed
+        assert story.deploys("best_score", seen=(better, 1)).changed
 
     def test_a_forced_deployment_says_so_and_why(self, story: Story) -> None:
         model = story.trained(0.7)
@@ -549,6 +556,9 @@ class TestAChoiceThatChanges:
             ({"quarantine": True, "reason": "  "}, "quarantine needs a reason"),
             ({"plan": "yes"}, "plan is true or false"),
             ({"expect_model_id": "7"}, "the model that a plan named"),
+            ({"force": True, "reason": 7}, "reason is a text that a database can store, not 7"),
+            ({"reason": "a\x00b"}, "reason is a text"),
+            ({"reason": "\ud800"}, "reason is a text"),
         ],
     )
     def test_what_does_not_go_together(self, asked, said) -> None:

@@ -99,12 +99,12 @@ class Story:
         *,
         reason: str | None = None,
         quarantine: bool = False,
-        only: int | None = None,
+        seen: tuple[int, int | None] | None = None,
         **wish: Any,
     ) -> DeployResult:
         return history.deploy(
             Wish(self.project, Strategy(strategy), algorithm, **wish),
-            only=only,
+            seen=seen,
             reason=reason,
             quarantine=quarantine,
             request_key=key or self.key(),

@@ -72,6 +72,28 @@ class TestTheScores:
         assert resampled.std(axis=0).tolist() == pytest.approx(np.std(by_hand, axis=0).tolist(), rel=0.15)
 
 
+def test_a_target_whose_variance_is_in_two_rows() -> None:
+    """A resample without them has no R2: it does not count, whatever rounding makes of it."""
+    draw = np.random.default_rng(0)
+    y = np.full(200, 0.1)
+    y[:2] = 5.0
+    live, other = y + 0.1 * draw.normal(size=200), y + 0.1 * draw.normal(size=200)
+    low, high = interval(REGRESSION, y, live, [other], 0, None, 0.95, 0)
+    assert -2 < low < high < 2
+    assert np.isnan(interval(REGRESSION, np.full(50, 0.1), live[:50], [other[:50]], 0, None, 0.95, 0)).all()
+
+
+def test_many_labels_take_no_more_memory_than_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = labels(3000, 8, 1, 0)
+    said = [labels(3000, 8, 0.7, seed, y) for seed in (1, 2)]
+    for few_cells in (5000, 1):
+        monkeypatch.setattr(bootstrap, "FEW_CELLS", few_cells)
+        monkeypatch.setattr(bootstrap, "FEW_LABELS", 50)
+        dense = interval(CLASSIFICATION, y, said[0], [said[1]], 0, np.arange(8), 0.95, 0)
+        monkeypatch.setattr(bootstrap, "FEW_LABELS", 2)
+        assert interval(CLASSIFICATION, y, said[0], [said[1]], 0, np.arange(8), 0.95, 0) == pytest.approx(dense)
+
+
 def test_poisson_counts_have_mean_and_variance_one() -> None:
     assert bootstrap._POISSON.mean() == pytest.approx(1, abs=1e-4)
     assert bootstrap._POISSON.var() == pytest.approx(1, abs=1e-3)

@@ -168,6 +168,7 @@ def upgrade() -> None:
         sa.Column("project_id", ID, nullable=False),
         sa.Column("challenger_id", ID, nullable=False),
         sa.Column("live_model_id", ID),
+        sa.Column("live_quarantined", sa.Boolean, nullable=False),
         sa.Column("candidate_ids", sa.JSON, nullable=False),
         sa.Column("basis", sa.String(20), nullable=False),
         sa.Column("challenger_score", sa.Double),
@@ -203,7 +204,7 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint(
             "basis IN ('nothing_live', 'quarantined', 'recorded', 'same_rows', 'not_comparable', 'unreachable',"
-            " 'unproven')",
+            " 'unproven', 'held')",
             name="ck_decisions_basis",
         ),
         sa.CheckConstraint("compare IN ('same_rows', 'recorded')", name="ck_decisions_compare"),
