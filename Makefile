@@ -23,7 +23,7 @@ demo: setup  ## train twice on real data, roll back, show the history
 	@BIN=$(BIN) sh flows/demo.sh
 
 test: setup  ## every test (about 14 minutes on two cores)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 quick: setup  ## the tests that need no server (under a minute)
 	$(BIN)/python -m pytest -m 'not slow'

@@ -299,7 +299,7 @@ class TestTheBaseline:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, prefect: str, made_mlflow_store: Path) -> Path:
-    """A workspace with two models, the second one live; what each test gets is put back from `as_made`."""
+    """A workspace with two models, the second one live; what each test gets is put back from a copy."""
     folder = tmp_path_factory.mktemp("made")
     shutil.copytree(made_mlflow_store, folder / ".frontrunner")
     (folder / "data").mkdir()
@@ -308,14 +308,14 @@ def made(tmp_path_factory: pytest.TempPathFactory, prefect: str, made_mlflow_sto
         trained_on(folder / "data", rows(400), algorithms=["knn"])
         train("shop", algorithms=["linear"])
         session.close()
-    shutil.copytree(folder, folder.with_name("as_made"))
+    shutil.copytree(folder, folder.with_name(f"as_{folder.name}"))
     return folder
 
 
 @pytest.fixture
 def two(made: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModelRecord, ModelRecord]:
     shutil.rmtree(made)
-    shutil.copytree(made.with_name("as_made"), made)
+    shutil.copytree(made.with_name(f"as_{made.name}"), made)
     monkeypatch.chdir(made)
     newest, oldest = queries.models("shop")
     assert live() == newest.id
