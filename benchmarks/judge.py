@@ -20,10 +20,10 @@ from sklearn.tree import DecisionTreeClassifier
 from registry.values import Evidence, ModelRecord, Terms
 from registry.vocabulary import Basis, Compare, Status, Task
 from tasks.bootstrap import interval
-from tasks.comparison import judged
 from tasks.promotion import code_version
 from tasks.row_hashes import STORED, occur_in, row_hashes
 from tasks.scoring import key_metric
+from tasks.verdicts import judged
 
 LABELS = np.array([0, 1])
 COEFFICIENTS = np.array([1.0, 0.7, 0.5, 0.3, 0.2])

@@ -1,4 +1,4 @@
-"""The command line: the flows by name, and what an operator asks. Heavy imports wait until a command needs them."""
+"""The command line: the flows by name, and what an operator does. Heavy imports wait until a command needs them."""
 
 import json
 import logging
@@ -11,10 +11,23 @@ from uuid import uuid4
 
 import typer
 
-from flows.printing import cell, print_json, print_rows, print_table
+from flows import showing
+from flows.options import (
+    Algorithm,
+    AsJson,
+    Expect,
+    Force,
+    ModelId,
+    Name,
+    NameOption,
+    Plan,
+    Reason,
+    project_of,
+)
+from flows.printing import print_json, print_rows, print_table
+from flows.showing import flat
 from registry import settings
 from registry.errors import FrontrunnerError, PrefectUnavailable
-from registry.values import DecisionRecord
 
 app = typer.Typer(
     name="frontrunner",
@@ -24,6 +37,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(showing.app)
 
 # Prefect as a command wants it: a first start on a slow machine takes longer than its own limit, nothing calls home,
 # our progress goes to the run's log, and the terminal is ours.
@@ -35,19 +50,6 @@ PREFECT_DEFAULTS = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
-
-Name = Annotated[str | None, typer.Argument(metavar="[PROJECT_NAME]", show_default=False, help="The project.")]
-NameOption = Annotated[str | None, typer.Option("--project-name", help="The project, by name instead of by position.")]
-Algorithm = Annotated[str | None, typer.Option(help="Choose only among models of this algorithm.")]
-Plan = Annotated[bool, typer.Option("--plan", help="Only say which model would go live.")]
-Expect = Annotated[
-    int | None, typer.Option("--expect-model-id", help="Deploy this model or none: the one that a plan named.")
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="Without proof that the model answers as at training. Needs a reason.")
-]
-Reason = Annotated[str | None, typer.Option(help="Why; it is kept in the history.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def main() -> NoReturn:
@@ -112,7 +114,7 @@ def train(
     - `frontrunner train digits --algorithms svm,extra_trees` trains on the same rows again
     - `frontrunner train digits --algorithms svm --search grid --search-params '{"C": [1, 10]}'`
     """
-    project = _project(name, project_name)
+    project = project_of(name, project_name)
     asked = {
         "relation_name": relation_name,
         "y_column_name": _one_or_more(_separated(y_column_name)),
@@ -170,7 +172,7 @@ def deploy(
     """
     chosen = strategy or ("best_score" if model_id is None else "specific")
     asked = {"model_id": model_id, "plan": plan, "expect_model_id": expect_model_id, "force": force, "reason": reason}
-    _deploy(_project(name, project_name), chosen, algorithm_name, asked, as_json)
+    _deploy(project_of(name, project_name), chosen, algorithm_name, asked, as_json)
 
 
 @app.command()
@@ -186,7 +188,7 @@ def best_score(
 ) -> None:
     """Make the trained model with the highest key metric live."""
     asked = {"plan": plan, "expect_model_id": expect_model_id, "force": force, "reason": reason}
-    _deploy(_project(name, project_name), "best_score", algorithm_name, asked, as_json)
+    _deploy(project_of(name, project_name), "best_score", algorithm_name, asked, as_json)
 
 
 @app.command()
@@ -202,7 +204,7 @@ def most_recent(
 ) -> None:
     """Make the newest trained model live."""
     asked = {"plan": plan, "expect_model_id": expect_model_id, "force": force, "reason": reason}
-    _deploy(_project(name, project_name), "most_recent", algorithm_name, asked, as_json)
+    _deploy(project_of(name, project_name), "most_recent", algorithm_name, asked, as_json)
 
 
 @app.command()
@@ -236,12 +238,12 @@ def rollback(
         "expect_model_id": expect_model_id,
         "force": force,
     }
-    _deploy(_project(name, project_name), "rollback", algorithm_name, asked, as_json)
+    _deploy(project_of(name, project_name), "rollback", algorithm_name, asked, as_json)
 
 
 @app.command()
 def quarantine(
-    model_id: Annotated[int, typer.Argument(help="Its id, as `frontrunner models` lists it.")],
+    model_id: ModelId,
     reason: Annotated[str, typer.Option(help="Why; it is shown wherever the model is.")],
     as_json: AsJson = False,
 ) -> None:
@@ -261,9 +263,7 @@ def quarantine(
 
 
 @app.command()
-def release(
-    model_id: Annotated[int, typer.Argument(help="Its id, as `frontrunner models` lists it.")], as_json: AsJson = False
-) -> None:
+def release(model_id: ModelId, as_json: AsJson = False) -> None:
     """Let a model that was in quarantine be chosen again."""
     from tasks.promotion import release as let_go
 
@@ -272,28 +272,6 @@ def release(
         print_json({"model_id": record.id, "quarantine": record.quarantine})
     else:
         print(f"model {record.id} ({record.algorithm}) may be chosen again")
-
-
-@app.command()
-def decisions(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
-    """List the automatic deploys that were tried, the rejected ones too, the newest first."""
-    from registry import queries
-
-    head = {
-        "decision_id": "decision",
-        "challenger_id": "challenger",
-        "algorithm_name": "algorithm",
-        "live_model_id": "live then",
-        "challenger_score": "score",
-        "live_score": "live score",
-        "interval": "interval",
-        "rows_compared": "rows",
-        "rows_excluded": "left out",
-        "deployed": "deployed",
-        "reason": "reason",
-    }
-    rows = [_flat(record) for record in queries.decisions(_project(name, project_name))]
-    print_rows(rows, head, as_json=as_json, empty="nothing was decided yet")
 
 
 @app.command()
@@ -309,7 +287,7 @@ def replay(
 
     found = again(decision_id)
     if as_json:
-        print_json({**_flat(found.decision), "same": not found.differences, "differences": found.differences})
+        print_json({**flat(found.decision), "same": not found.differences, "differences": found.differences})
     else:
         print(
             f"decision {decision_id} of {found.decision.decided_at:%Y-%m-%d %H:%M} UTC, {found.decision.code_version}"
@@ -337,7 +315,7 @@ def predict(
     - `echo '{"Chins": 5, "Situps": 162, "Jumps": 60}' | frontrunner predict exercise`
     - `frontrunner predict digits --relation-name files:new.parquet --output files:scored.parquet`
     """
-    project = _project(name, project_name)
+    project = project_of(name, project_name)
     if (relation_name is None) != (output is None):
         raise typer.BadParameter("--relation-name and --output go together; without both, rows are read as JSON")
     if relation_name is None or output is None:
@@ -367,145 +345,6 @@ def serve(
     from registry.service import serve
 
     serve(project_name, host, port, settings.token(), refresh_seconds)
-
-
-@app.command()
-def projects(as_json: AsJson = False) -> None:
-    """List the projects and what is live in each."""
-    from registry import queries
-
-    head = {
-        "project_name": "project",
-        "task": "task",
-        "trained_models": "models",
-        "model_id": "live",
-        "algorithm_name": "algorithm",
-        "score": "score",
-        "strategy": "by",
-        "deployed_at": "since",
-        "quarantine": "quarantine",
-    }
-    rows = [asdict(row) for row in queries.projects()]
-    print_rows(rows, head, as_json=as_json, empty="no projects yet: frontrunner train --help")
-
-
-@app.command()
-def models(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
-    """List a project's models, the newest first; the live one is marked."""
-    from registry import queries
-
-    project = _project(name, project_name)
-    live = queries.live_model(project)
-    rows = [
-        {"model_id": row.id, "live": live is not None and row.id == live.id, **asdict(row)}
-        for row in queries.models(project)
-    ]
-    head = {
-        "model_id": "model",
-        "live": "live",
-        "algorithm": "algorithm",
-        "score": "score",
-        "status": "status",
-        "snapshot_id": "snapshot",
-        "hyperparams": "hyperparams",
-        "created_at": "trained at",
-        "quarantine": "quarantine",
-        "reason": "reason",
-    }
-    print_rows(rows, head, as_json=as_json)
-
-
-@app.command()
-def history(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
-    """List a project's deployments, the newest first: the first row is live."""
-    from registry import queries
-
-    head = {
-        "seq": "seq",
-        "strategy": "strategy",
-        "algorithm_name": "algorithm",
-        "model_id": "model",
-        "score": "score",
-        "deployed_at": "deployed at",
-        "deployed_by": "by",
-        "forced": "forced",
-        "reason": "reason",
-        "quarantine": "quarantine",
-    }
-    rows = [asdict(row) for row in queries.history(_project(name, project_name))]
-    print_rows(rows, head, as_json=as_json, empty="nothing was deployed yet")
-
-
-@app.command()
-def model(
-    model_id: Annotated[int, typer.Argument(help="Its id, as `frontrunner models` lists it.")], as_json: AsJson = False
-) -> None:
-    """Show one model: its metrics, its hyperparameters, what was done to each column, where its file is."""
-    from registry import queries
-    from tasks.preprocessing import preprocessing_lines
-
-    record = queries.model(model_id)
-    if as_json:
-        print_json({"model_id": record.id, **asdict(record)})
-        return
-    shown = {
-        "model": record.id,
-        "algorithm": record.algorithm,
-        "status": record.status,
-        **record.metrics,
-        "hyperparams": record.hyperparams or "the library's defaults",
-        "snapshot": record.snapshot_id,
-        "MLflow run": record.mlflow_run_id,
-        "file": record.artifact.uri if record.artifact else None,
-        "reason": record.reason,
-        "quarantine": record.quarantine,
-    }
-    print_table(["", ""], [[title, cell(value)] for title, value in shown.items() if value is not None])
-    if record.preprocessing:
-        print()
-        head, *rows = preprocessing_lines(record.preprocessing)
-        print_table(head, rows)
-
-
-@app.command()
-def snapshot(
-    snapshot_id: Annotated[int, typer.Argument(help="Its id, as `frontrunner models` lists it.")],
-    as_json: AsJson = False,
-) -> None:
-    """Show frozen rows: where they are from, their split, and statistics of each column."""
-    from registry import queries
-    from tasks.statistics import statistics_table
-
-    record, statistics = queries.snapshot(snapshot_id), queries.snapshot_statistics(snapshot_id)
-    if as_json:
-        print_json({"snapshot_id": record.id, **asdict(record), "statistics": statistics})
-        return
-    print(
-        f"snapshot {record.id} of {record.relation_name}: {record.train_rows:,} rows to fit,"
-        f" {record.test_rows:,} to test ({record.test_sampling}), predicting {', '.join(record.y_column_names)}"
-    )
-    head, *rows = statistics_table(statistics)
-    print_table(head, rows)
-
-
-@app.command()
-def algorithms(
-    task: Annotated[str | None, typer.Option(help="Only those of classification or regression.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the algorithms that can be trained."""
-    from registry.vocabulary import task_named
-    from tasks.algorithms import ALGORITHMS, DESCRIPTIONS
-
-    wanted = [task_named(task)] if task else list(ALGORITHMS)
-    rows: list[dict[str, Any]] = [
-        {"algorithm": name, **{str(kind): ALGORITHMS[kind].get(name) for kind in wanted}, "description": said}
-        for name, said in DESCRIPTIONS.items()
-        if any(name in ALGORITHMS[kind] for kind in wanted)
-    ]
-    head = {"algorithm": "algorithm", **{str(kind): str(kind) for kind in wanted}, "description": ""}
-    shown = [{**row, **{str(kind): str(row[kind] or "").rpartition(".")[2] for kind in wanted}} for row in rows]
-    print_rows(rows if as_json else shown, head, as_json=as_json)
 
 
 @app.command()
@@ -551,15 +390,6 @@ def _deploy(project_name: str, strategy: str, algorithm_name: str | None, asked:
         print(said(result, checked))
 
 
-def _flat(record: DecisionRecord) -> dict[str, Any]:
-    """A receipt as one row."""
-    fields = asdict(record)
-    evidence, terms = fields.pop("evidence"), fields.pop("terms")
-    for name in ("said", "live_quarantined"):
-        evidence.pop(name)
-    return {"decision_id": fields.pop("id"), **fields, **evidence, **terms}
-
-
 def _predict_rows(project_name: str, as_json: bool) -> None:
     from registry import Predictor
 
@@ -576,15 +406,6 @@ def _predict_rows(project_name: str, as_json: bool) -> None:
     else:
         for answer in answers.tolist():
             print(answer if not isinstance(answer, list) else " ".join(map(str, answer)))
-
-
-def _project(name: str | None, project_name: str | None) -> str:
-    from registry.history import checked_name
-
-    given = [each for each in (name, project_name) if each is not None]
-    if len(given) != 1:
-        raise typer.BadParameter("name one project: as the first argument, or with --project-name")
-    return checked_name(given[0])
 
 
 def _one_or_more(names: list[str] | None) -> str | list[str] | None:

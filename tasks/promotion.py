@@ -24,10 +24,11 @@ from registry.history import checked_name, checked_text
 from registry.proof import prove
 from registry.values import Decision, DecisionRecord, DeployResult, Evidence, ModelRecord, Terms, Verdict
 from registry.vocabulary import Basis, Status, Strategy, Task, strategy_named
-from tasks.comparison import compared, judged, named
+from tasks.comparison import compared
 from tasks.mirror import mirror_live
 from tasks.requests import checked_switch, requested_by
 from tasks.snapshots import Training
+from tasks.verdicts import judged, named
 
 log = logging.getLogger("frontrunner")
 

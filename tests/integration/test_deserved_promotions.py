@@ -35,9 +35,10 @@ from registry.session import transaction
 from registry.values import ModelRecord, Terms
 from registry.vocabulary import Basis, Compare, Strategy, Task
 from tasks import comparison
-from tasks.comparison import compared, judged
+from tasks.comparison import compared
 from tasks.promotion import checked_deploy, decide, replay, said
 from tasks.promotion import deploy as deploy_now
+from tasks.verdicts import judged
 from tests.support.story import Story
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect", "mlflow_store")]

@@ -12,7 +12,8 @@ from registry.choices import Wish
 from registry.errors import ChoiceChanged
 from registry.values import Artifact, Decision, DeployResult, ModelRecord, SnapshotRecord, Terms
 from registry.vocabulary import Compare, Sampling, Strategy, Task
-from tasks.comparison import compared, judged
+from tasks.comparison import compared
+from tasks.verdicts import judged
 
 _keys = count()
 NO_FILE = Artifact("file:///nowhere/model.skops", "0" * 64, 1)

@@ -7,8 +7,8 @@ import pytest
 
 from registry.values import Evidence, ModelRecord, Terms
 from registry.vocabulary import Basis, Status, Task
-from tasks.comparison import beats, judged
 from tasks.promotion import best
+from tasks.verdicts import beats, judged
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,180 @@
+"""The commands that show what is remembered; nothing of it is changed by them."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from flows.options import AsJson, ModelId, Name, NameOption, project_of
+from flows.printing import cell, print_json, print_rows, print_table
+from registry.values import DecisionRecord
+
+app = typer.Typer()
+
+
+@app.command()
+def projects(as_json: AsJson = False) -> None:
+    """List the projects and what is live in each."""
+    from registry import queries
+
+    head = {
+        "project_name": "project",
+        "task": "task",
+        "trained_models": "models",
+        "model_id": "live",
+        "algorithm_name": "algorithm",
+        "score": "score",
+        "strategy": "by",
+        "deployed_at": "since",
+        "quarantine": "quarantine",
+    }
+    rows = [asdict(row) for row in queries.projects()]
+    print_rows(rows, head, as_json=as_json, empty="no projects yet: frontrunner train --help")
+
+
+@app.command()
+def models(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
+    """List a project's models, the newest first; the live one is marked."""
+    from registry import queries
+
+    project = project_of(name, project_name)
+    live = queries.live_model(project)
+    rows = [
+        {"model_id": row.id, "live": live is not None and row.id == live.id, **asdict(row)}
+        for row in queries.models(project)
+    ]
+    head = {
+        "model_id": "model",
+        "live": "live",
+        "algorithm": "algorithm",
+        "score": "score",
+        "status": "status",
+        "snapshot_id": "snapshot",
+        "hyperparams": "hyperparams",
+        "created_at": "trained at",
+        "quarantine": "quarantine",
+        "reason": "reason",
+    }
+    print_rows(rows, head, as_json=as_json)
+
+
+@app.command()
+def history(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
+    """List a project's deployments, the newest first: the first row is live."""
+    from registry import queries
+
+    head = {
+        "seq": "seq",
+        "strategy": "strategy",
+        "algorithm_name": "algorithm",
+        "model_id": "model",
+        "score": "score",
+        "deployed_at": "deployed at",
+        "deployed_by": "by",
+        "forced": "forced",
+        "reason": "reason",
+        "quarantine": "quarantine",
+    }
+    rows = [asdict(row) for row in queries.history(project_of(name, project_name))]
+    print_rows(rows, head, as_json=as_json, empty="nothing was deployed yet")
+
+
+@app.command()
+def decisions(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
+    """List the automatic deploys that were tried, the rejected ones too, the newest first."""
+    from registry import queries
+
+    head = {
+        "decision_id": "decision",
+        "challenger_id": "challenger",
+        "algorithm_name": "algorithm",
+        "live_model_id": "live then",
+        "challenger_score": "score",
+        "live_score": "live score",
+        "interval": "interval",
+        "rows_compared": "rows",
+        "rows_excluded": "left out",
+        "deployed": "deployed",
+        "reason": "reason",
+    }
+    rows = [flat(record) for record in queries.decisions(project_of(name, project_name))]
+    print_rows(rows, head, as_json=as_json, empty="nothing was decided yet")
+
+
+@app.command()
+def model(model_id: ModelId, as_json: AsJson = False) -> None:
+    """Show one model: its metrics, its hyperparameters, what was done to each column, where its file is."""
+    from registry import queries
+    from tasks.preprocessing import preprocessing_lines
+
+    record = queries.model(model_id)
+    if as_json:
+        print_json({"model_id": record.id, **asdict(record)})
+        return
+    shown = {
+        "model": record.id,
+        "algorithm": record.algorithm,
+        "status": record.status,
+        **record.metrics,
+        "hyperparams": record.hyperparams or "the library's defaults",
+        "snapshot": record.snapshot_id,
+        "MLflow run": record.mlflow_run_id,
+        "file": record.artifact.uri if record.artifact else None,
+        "reason": record.reason,
+        "quarantine": record.quarantine,
+    }
+    print_table(["", ""], [[title, cell(value)] for title, value in shown.items() if value is not None])
+    if record.preprocessing:
+        print()
+        head, *rows = preprocessing_lines(record.preprocessing)
+        print_table(head, rows)
+
+
+@app.command()
+def snapshot(
+    snapshot_id: Annotated[int, typer.Argument(help="Its id, as `frontrunner models` lists it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show frozen rows: where they are from, their split, and statistics of each column."""
+    from registry import queries
+    from tasks.statistics import statistics_table
+
+    record, statistics = queries.snapshot(snapshot_id), queries.snapshot_statistics(snapshot_id)
+    if as_json:
+        print_json({"snapshot_id": record.id, **asdict(record), "statistics": statistics})
+        return
+    print(
+        f"snapshot {record.id} of {record.relation_name}: {record.train_rows:,} rows to fit,"
+        f" {record.test_rows:,} to test ({record.test_sampling}), predicting {', '.join(record.y_column_names)}"
+    )
+    head, *rows = statistics_table(statistics)
+    print_table(head, rows)
+
+
+@app.command()
+def algorithms(
+    task: Annotated[str | None, typer.Option(help="Only those of classification or regression.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the algorithms that can be trained."""
+    from registry.vocabulary import task_named
+    from tasks.algorithms import ALGORITHMS, DESCRIPTIONS
+
+    wanted = [task_named(task)] if task else list(ALGORITHMS)
+    rows: list[dict[str, Any]] = [
+        {"algorithm": name, **{str(kind): ALGORITHMS[kind].get(name) for kind in wanted}, "description": said}
+        for name, said in DESCRIPTIONS.items()
+        if any(name in ALGORITHMS[kind] for kind in wanted)
+    ]
+    head = {"algorithm": "algorithm", **{str(kind): str(kind) for kind in wanted}, "description": ""}
+    shown = [{**row, **{str(kind): str(row[kind] or "").rpartition(".")[2] for kind in wanted}} for row in rows]
+    print_rows(rows if as_json else shown, head, as_json=as_json)
+
+
+def flat(record: DecisionRecord) -> dict[str, Any]:
+    """A receipt as one row."""
+    fields = asdict(record)
+    evidence, terms = fields.pop("evidence"), fields.pop("terms")
+    for name in ("said", "live_quarantined"):
+        evidence.pop(name)
+    return {"decision_id": fields.pop("id"), **fields, **evidence, **terms}
