@@ -27,6 +27,7 @@ from flows.options import (
 from flows.printing import print_json, print_rows, print_table
 from flows.showing import flat
 from registry import settings
+from registry.bounded import leave
 from registry.errors import FrontrunnerError, PrefectUnavailable
 
 app = typer.Typer(
@@ -59,8 +60,10 @@ def main() -> NoReturn:
         app()
     except FrontrunnerError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(0)
+        leave(1)
+    except SystemExit as end:
+        leave(end.code)
+    leave(0)
 
 
 @app.command()

@@ -1,11 +1,15 @@
 """Work that may hang (a store, a server), for which nobody waits longer than a limit."""
 
+import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Thread
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 Result = TypeVar("Result")
+
+_left_behind: list[Thread] = []
 
 
 def within(seconds: float, name: str, work: Callable[[], Result]) -> Result:
@@ -22,5 +26,19 @@ def within(seconds: float, name: str, work: Callable[[], Result]) -> Result:
         except BaseException as error:  # noqa: BLE001  (it is raised where the result is waited for)
             done.set_exception(error)
 
-    Thread(target=run, name=name, daemon=True).start()
-    return done.result(seconds)
+    thread = Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        return done.result(seconds)
+    except TimeoutError:
+        _left_behind.append(thread)
+        raise
+
+
+def leave(code: int | str | None) -> NoReturn:
+    """Ends the process; threads that were left behind, and those that they began, are not waited for."""
+    if any(thread.is_alive() for thread in _left_behind):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(bool(code)))
+    sys.exit(code)

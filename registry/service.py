@@ -118,6 +118,7 @@ class Listed(BaseModel):
     model_id: int | None = Field(description="The live model; null: none is.")
     algorithm_name: str | None
     score: float | None
+    quarantine: str | None = Field(description="Why no strategy may choose that model any more; null: any may.")
 
 
 class Health(BaseModel):

@@ -1,0 +1,38 @@
+"""Work that may hang, for which nobody waits longer than a limit: neither the caller nor the end of the process."""
+
+import subprocess
+import sys
+from time import monotonic
+
+import pytest
+
+from registry.bounded import within
+
+HANGING = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from registry.bounded import leave, within
+
+def hang():
+    with ThreadPoolExecutor() as pool:  # whose threads Python would wait for at the end
+        pool.submit(time.sleep, 60).result()
+
+try:
+    within(0.2, "hanging", hang)
+except TimeoutError:
+    print("it took too long")
+leave(3)
+"""
+
+
+def test_what_it_returns_and_what_it_raises() -> None:
+    assert within(5, "work", lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        within(5, "work", lambda: 1 / 0)
+
+
+def test_a_process_ends_without_waiting_for_it() -> None:
+    started = monotonic()
+    done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, check=False, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "it took too long\n", "")
+    assert monotonic() - started < 30
