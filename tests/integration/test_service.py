@@ -141,8 +141,11 @@ class TestAnswers:
                 "model_id": live["id"],
                 "algorithm_name": "ridge",
                 "score": live["score"],
+                "quarantine": None,
             }
         ]
+        history.quarantine(live["id"], "leaks", by="me")
+        assert client.get("/projects").json()[0]["quarantine"] == "leaks"
         assert client.get("/health").json() == {"status": "ok"}
 
     def test_metrics(self, client: httpx.Client) -> None:
