@@ -351,6 +351,25 @@ def serve(
 
 
 @app.command()
+def up(
+    prefect_port: Annotated[int, typer.Option(help="Of Prefect's server and pages. 0: any free one.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Of MLflow's pages. 0: any free one.")] = 5000,
+    port: Annotated[int, typer.Option(help="Of the prediction service. 0: any free one.")] = 8000,
+) -> None:
+    """Start Prefect, MLflow, a worker with every deployment, and the prediction service; Ctrl-C ends them.
+
+    On this machine alone, with a password that it makes and keeps in .frontrunner/up.env. What PREFECT_API_URL or an
+    address in MLFLOW_TRACKING_URI names is used, not started.
+
+    - `frontrunner up`
+    - `frontrunner up --mlflow-port 5001`
+    """
+    from flows.up import up
+
+    sys.exit(up(prefect_port, mlflow_port, port))
+
+
+@app.command()
 def upgrade(as_json: AsJson = False) -> None:
     """Bring the registry's tables to this version, or make them."""
     from registry.session import upgrade
@@ -459,3 +478,7 @@ def _listen() -> None:
         log.warning("%s: %s", category.__name__, str(message).strip().split("\n", 1)[0].rstrip(":"))
 
     warnings.showwarning = show
+
+
+if __name__ == "__main__":
+    main()

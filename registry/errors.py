@@ -145,6 +145,17 @@ class PrefectUnavailable(FrontrunnerError):
         )
 
 
+class AlreadyUp(FrontrunnerError):
+    def __init__(self, urls: Iterable[str]) -> None:
+        super().__init__(f"it is up already in this folder: {', '.join(urls)}; Ctrl-C where it runs ends it")
+
+
+class PortTaken(FrontrunnerError):
+    def __init__(self, name: str, port: int, holder: str) -> None:
+        option = "--port" if name == "predictions" else f"--{name}-port"
+        super().__init__(f"port {port} is taken by {holder}: end it, or choose another with {option} (0: any free one)")
+
+
 class ArtifactMissing(FrontrunnerError):
     pass
 

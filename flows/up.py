@@ -1,0 +1,235 @@
+"""`frontrunner up`: Prefect, MLflow, a worker and the prediction service on this machine, started and ended as one."""
+
+import os
+import secrets
+import shlex
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+from filelock import FileLock, Timeout
+from honcho.manager import Manager
+
+from registry import settings
+from registry.errors import AlreadyUp, InvalidInput, PortTaken
+
+HOST = "127.0.0.1"  # nothing here listens elsewhere: a team's servers stand behind a proxy with TLS
+USER = "frontrunner"
+WORKER_SECONDS = 15  # for what the worker runs to tell Prefect that it ends
+
+# What the programs are told in any case: nothing calls home, Prefect's API is for its own pages and for who has the
+# password, and MLflow runs no jobs of its own.
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+    "PREFECT_CLI_PROMPT": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def up(prefect_port: int, mlflow_port: int, port: int) -> int:
+    """Runs everything until Ctrl-C; the exit code.
+
+    Raises:
+        AlreadyUp: another `up` runs in this folder.
+        PortTaken: something else listens there.
+        InvalidInput: there is no prefect.yaml to deploy.
+    """
+    if not Path("prefect.yaml").exists():
+        raise InvalidInput("there is no prefect.yaml here: stand in Frontrunner's folder")
+    with _alone():
+        ports = {"prefect": prefect_port, "mlflow": mlflow_port, "predictions": port}
+        own = _own(ports)
+        environment = _environment(own)
+        _prepare("mlflow" in own)
+        servers = _Servers()
+        for name, command in _commands(own).items():
+            servers.add_process(name, "exec " + shlex.join(command), env=environment)
+        # A terminal that is closed ends it like Ctrl-C.
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        servers.loop()
+        return 0 if servers.asked else servers.returncode or 1
+
+
+def environment() -> dict[str, str]:
+    """What reaches the servers of the `up` that runs in this folder, with their passwords; empty if none does."""
+    if not _path().exists():
+        return {}
+    try:
+        with FileLock(_lock(), timeout=0):
+            return {}
+    except Timeout:
+        return _read()
+
+
+class _Servers(Manager):  # type: ignore[misc]  # honcho has no types
+    """Ends the worker before the servers that it talks to, and minds Ctrl-C while processes still start."""
+
+    asked = False
+
+    def terminate(self) -> None:
+        self.asked = self.asked or not self._any_stopped()
+        if self._all_started():  # before, honcho does not know whom to end
+            super().terminate()
+
+    def _any_stopped(self) -> bool:
+        return self.asked or bool(super()._any_stopped())
+
+    def _killall(self, force: bool = False) -> None:
+        worker = self._processes["worker"]
+        if not force and "returncode" not in worker:
+            _end_group(worker["pid"], WORKER_SECONDS)
+        super()._killall(force)
+
+
+def _end_group(group: int, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    with suppress(ProcessLookupError):  # it is gone
+        os.killpg(group, signal.SIGTERM)
+        while time.monotonic() < until:
+            os.killpg(group, 0)
+            time.sleep(0.1)
+
+
+def _own(ports: dict[str, int]) -> dict[str, int]:
+    """The servers to start, by name, with their ports: those that no setting names."""
+    from prefect.settings import get_current_settings
+
+    theirs = {"prefect"} if get_current_settings().api.url else set()
+    if urlsplit(settings.tracking_uri()).scheme in ("http", "https"):
+        theirs.add("mlflow")
+    return {name: _free(name, port) for name, port in ports.items() if name not in theirs}
+
+
+def _commands(own: dict[str, int]) -> dict[str, list[str]]:
+    python = [sys.executable, "-m"]
+    commands = {
+        "prefect": [*python, "prefect", "server", "start", "--host", HOST, "--port", str(own.get("prefect"))],
+        "mlflow": [
+            *(*python, "mlflow", "server", "--host", HOST, "--port", str(own.get("mlflow")), "--workers", "1"),
+            *("--app-name", "basic-auth", "--no-serve-artifacts", "--uvicorn-opts", "--log-level warning"),
+        ],
+        "predictions": [*python, "flows.cli", "serve", "--port", str(own["predictions"])],
+    }
+    return {name: commands[name] for name in own} | {"worker": [*python, "flows.worker"]}
+
+
+def _environment(own: dict[str, int]) -> dict[str, str]:
+    """The parts' environment: whoever runs `up` made its settings, the rest is in the file that only they may read."""
+    kept = _read() if _path().exists() else {}
+    password = kept.get("FRONTRUNNER_TOKEN") or secrets.token_urlsafe(24)
+    shared = {"FRONTRUNNER_TOKEN": os.environ.get("FRONTRUNNER_TOKEN") or password}
+    shared["FRONTRUNNER_URL"] = f"http://{HOST}:{own['predictions']}"
+    private = {}
+    if "prefect" in own:
+        origin = f"http://{HOST}:{own['prefect']}"
+        shared |= {"PREFECT_API_URL": f"{origin}/api", "PREFECT_API_AUTH_STRING": f"{USER}:{password}"}
+        private |= {
+            "PREFECT_HOME": os.environ.get("PREFECT_HOME") or str(_home() / "prefect"),
+            "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{password}",
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{origin},http://localhost:{own['prefect']}",
+        }
+    if "mlflow" in own:
+        hosts = [f"{HOST}:{own['mlflow']}", f"localhost:{own['mlflow']}"]
+        shared["MLFLOW_UI_URL"] = f"http://{hosts[0]}"
+        private |= {
+            "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri(),
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(settings.artifact_root()),
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{host}" for host in hosts),
+            "MLFLOW_AUTH_CONFIG_PATH": str(_auth_file()),
+            "MLFLOW_AUTH_ADMIN_USERNAME": USER,
+            "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(24),
+        }
+    _write(shared)
+    return os.environ | QUIET | private | shared
+
+
+def _prepare(own_mlflow: bool) -> None:
+    """The registry's tables and MLflow's, made before several processes would make them at once."""
+    from registry.session import transaction
+    from tasks import tracking
+
+    with transaction():
+        pass
+    if own_mlflow:
+        print("preparing MLflow's database", file=sys.stderr)
+        tracking.client()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    _home().mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(_lock(), timeout=0):
+            yield
+    except Timeout:
+        there = [value for name, value in _read().items() if name.endswith("_URL")] if _path().exists() else []
+        raise AlreadyUp(there) from None
+
+
+def _free(name: str, port: int) -> int:
+    """The port, or any free one for 0.
+
+    Raises:
+        PortTaken: something listens there.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise PortTaken(name, port, _holder(port)) from error
+        return int(probe.getsockname()[1])
+
+
+def _holder(port: int) -> str:
+    """Who listens on it, where the system lets us know."""
+    with suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                process = psutil.Process(connection.pid)
+                return f"process {process.pid} ({' '.join(process.cmdline())[:80]})"
+    return "another program"
+
+
+def _auth_file() -> Path:
+    """MLflow wants to be told by a file where its users are."""
+    path = _home() / "mlflow-auth.ini"
+    path.write_text(f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{_home() / 'mlflow-auth.db'}\n")
+    return path
+
+
+def _write(values: dict[str, str]) -> None:
+    lines = ["# Written by `frontrunner up`: where its servers are, and their password.", "# `set -a; . FILE` sets it."]
+    path = _path().with_suffix(".new")
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write("\n".join([*lines, *(f"{name}={value}" for name, value in values.items()), ""]))
+    path.replace(_path())
+
+
+def _read() -> dict[str, str]:
+    lines = _path().read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def _home() -> Path:
+    return Path(settings.HOME).absolute()
+
+
+def _path() -> Path:
+    return _home() / "up.env"
+
+
+def _lock() -> Path:
+    return _home() / "up.lock"
