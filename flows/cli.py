@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import typer
 
-from flows import showing
+from flows import showing, up_env
 from flows.options import (
     Algorithm,
     AsJson,
@@ -56,6 +56,7 @@ PREFECT_DEFAULTS = {
 def main() -> NoReturn:
     """Exit codes: 0; 1 for an error of ours, in one line; 2 for usage."""
     _listen()
+    _default(up_env.of_running())
     try:
         app()
     except FrontrunnerError as error:
@@ -136,8 +137,7 @@ def train(
         "confidence": confidence,
         "must_beat_baseline": must_beat_baseline,
     }
-    for variable, value in PREFECT_DEFAULTS.items():
-        os.environ.setdefault(variable, value)
+    _default(PREFECT_DEFAULTS)
     from flows.train import train as flow
     from tasks.reports import leaderboard
 
@@ -448,6 +448,11 @@ def _json_object(option: str, value: str | None) -> dict[str, Any] | None:
     if not isinstance(parsed, dict):
         raise typer.BadParameter(f"{option} is not a JSON object")
     return parsed
+
+
+def _default(values: dict[str, str]) -> None:
+    for variable, value in values.items():
+        os.environ.setdefault(variable, value)
 
 
 def _check_prefect() -> None:

@@ -5,7 +5,9 @@ from typing import Literal
 from prefect import flow
 
 from registry.values import DeployResult
-from tasks.promotion import Asked, checked_deploy, deploy_model
+from tasks.algorithms import AlgorithmName
+from tasks.flow_runs import ended, tagged
+from tasks.promotion import Asked, checked_deploy, deploy_model, said
 from tasks.reports import report_deploy
 from tasks.requests import request_key
 
@@ -16,7 +18,7 @@ from tasks.requests import request_key
 def deploy(
     project_name: str,
     strategy: Literal["best_score", "most_recent", "rollback", "specific"] = "best_score",
-    algorithm_name: str | None = None,
+    algorithm_name: AlgorithmName | None = None,
     model_id: int | None = None,
     plan: bool = False,
     expect_model_id: int | None = None,
@@ -56,7 +58,7 @@ def deploy(
 @flow(name="best-score", flow_run_name="best_score {project_name}", validate_parameters=False)
 def best_score(
     project_name: str,
-    algorithm_name: str | None = None,
+    algorithm_name: AlgorithmName | None = None,
     plan: bool = False,
     expect_model_id: int | None = None,
     force: bool = False,
@@ -88,7 +90,7 @@ def best_score(
 @flow(name="most-recent", flow_run_name="most_recent {project_name}", validate_parameters=False)
 def most_recent(
     project_name: str,
-    algorithm_name: str | None = None,
+    algorithm_name: AlgorithmName | None = None,
     plan: bool = False,
     expect_model_id: int | None = None,
     force: bool = False,
@@ -120,7 +122,7 @@ def most_recent(
 @flow(name="rollback", flow_run_name="rollback {project_name}", validate_parameters=False)
 def rollback(
     project_name: str,
-    algorithm_name: str | None = None,
+    algorithm_name: AlgorithmName | None = None,
     steps: int = 1,
     to_seq: int | None = None,
     quarantine: bool = False,
@@ -159,6 +161,7 @@ def rollback(
 
 
 def _deploy(asked: Asked) -> DeployResult:
-    result = deploy_model(asked, request_key())
-    report_deploy(result, asked)
-    return result
+    with tagged(asked.wish.project_name):
+        result = deploy_model(asked, request_key())
+        report_deploy(result, asked)
+    return ended(said(result, asked), result)

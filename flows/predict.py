@@ -4,7 +4,8 @@ from typing import Literal
 
 from prefect import flow
 
-from tasks.predictions import PredictResult, score_rows
+from tasks.flow_runs import ended, tagged
+from tasks.predictions import PredictResult, said, score_rows
 from tasks.reports import report_predictions
 from tasks.requests import request_key
 
@@ -24,6 +25,7 @@ def predict(
     Returns:
         How many rows were scored, and by which model.
     """
-    result = score_rows(project_name, relation_name, output, if_exists, request_key())
-    report_predictions(result)
-    return result
+    with tagged(project_name):
+        result = score_rows(project_name, relation_name, output, if_exists, request_key())
+        report_predictions(result)
+    return ended(said(result), result)

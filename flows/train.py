@@ -1,21 +1,19 @@
 """Train candidates, and deploy the best one when it beats the model that is live."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import WithJsonSchema
 
-from tasks.algorithms import NAMES
+from tasks.algorithms import AlgorithmName
 from tasks.comparison import predictions_kept
+from tasks.flow_runs import ended, tagged, turn
 from tasks.promotion import promote
 from tasks.reports import TrainResult, report_training
-from tasks.requests import DEFAULT_TEST_SIZE, checked_request, checked_switch, checked_terms, request_key
+from tasks.requests import DEFAULT_TEST_SIZE, check_request, checked_switch, checked_terms, request_key
 from tasks.snapshots import rows_kept, take_snapshot
 from tasks.tracking import training_run
 from tasks.training import cores_shared, threads_each, train_candidates, workers
-
-AlgorithmName = Annotated[str, WithJsonSchema({"type": "string", "enum": NAMES})]
 
 
 @flow(
@@ -79,7 +77,7 @@ def train(
     Returns:
         The leaderboard, which model was deployed, and why or why not.
     """
-    request = checked_request(
+    request = check_request(
         project_name,
         task,
         relation_name,
@@ -96,9 +94,11 @@ def train(
         checked_terms(compare, min_improvement, confidence, must_beat_baseline),
     )
     automatic_deploy = checked_switch("automatic_deploy", automatic_deploy)
-    training = take_snapshot(request, request_key())
-    threads = threads_each(training)
-    with training_run(training.run), cores_shared(threads), rows_kept(), predictions_kept():
-        models = train_candidates(training, threads)
-        decision = promote(training, models, automatic_deploy)
-        return report_training(training, models, decision)
+    with tagged(request.project_name), turn(request.project_name):
+        training = take_snapshot(request, request_key())
+        threads = threads_each(training)
+        with training_run(training.run), cores_shared(threads), rows_kept(), predictions_kept():
+            models = train_candidates(training, threads)
+            decision = promote(training, models, automatic_deploy)
+            result = report_training(training, models, decision)
+    return ended(result.reason, result)

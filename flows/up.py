@@ -7,28 +7,28 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
-from filelock import FileLock, Timeout
 from honcho.manager import Manager
 
+from flows import up_env
 from registry import settings
-from registry.errors import AlreadyUp, InvalidInput, PortTaken
+from registry.errors import InvalidInput, PortTaken
 
 HOST = "127.0.0.1"  # nothing here listens elsewhere: a team's servers stand behind a proxy with TLS
 USER = "frontrunner"
 WORKER_SECONDS = 15  # for what the worker runs to tell Prefect that it ends
 
-# What the programs are told in any case: nothing calls home, Prefect's API is for its own pages and for who has the
-# password, and MLflow runs no jobs of its own.
-QUIET = {
+# What the programs are told in any case: nothing calls home, no other site's page can use Prefect, the turns of
+# trainings outlive a restart of its server, and MLflow runs no jobs of its own.
+SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_CLI_PROMPT": "false",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "PYTHONUNBUFFERED": "1",
@@ -45,7 +45,8 @@ def up(prefect_port: int, mlflow_port: int, port: int) -> int:
     """
     if not Path("prefect.yaml").exists():
         raise InvalidInput("there is no prefect.yaml here: stand in Frontrunner's folder")
-    with _alone():
+    os.umask(0o077)  # what the servers keep is their owner's alone
+    with up_env.alone():
         ports = {"prefect": prefect_port, "mlflow": mlflow_port, "predictions": port}
         own = _own(ports)
         environment = _environment(own)
@@ -59,18 +60,7 @@ def up(prefect_port: int, mlflow_port: int, port: int) -> int:
         return 0 if servers.asked else servers.returncode or 1
 
 
-def environment() -> dict[str, str]:
-    """What reaches the servers of the `up` that runs in this folder, with their passwords; empty if none does."""
-    if not _path().exists():
-        return {}
-    try:
-        with FileLock(_lock(), timeout=0):
-            return {}
-    except Timeout:
-        return _read()
-
-
-class _Servers(Manager):  # type: ignore[misc]  # honcho has no types
+class _Servers(Manager):  # type: ignore[misc]  # untyped
     """Ends the worker before the servers that it talks to, and minds Ctrl-C while processes still start."""
 
     asked = False
@@ -124,16 +114,16 @@ def _commands(own: dict[str, int]) -> dict[str, list[str]]:
 
 def _environment(own: dict[str, int]) -> dict[str, str]:
     """The parts' environment: whoever runs `up` made its settings, the rest is in the file that only they may read."""
-    kept = _read() if _path().exists() else {}
+    kept = up_env.read()
     password = kept.get("FRONTRUNNER_TOKEN") or secrets.token_urlsafe(24)
     shared = {"FRONTRUNNER_TOKEN": os.environ.get("FRONTRUNNER_TOKEN") or password}
     shared["FRONTRUNNER_URL"] = f"http://{HOST}:{own['predictions']}"
-    private = {}
+    private: dict[str, str] = {}
     if "prefect" in own:
         origin = f"http://{HOST}:{own['prefect']}"
         shared |= {"PREFECT_API_URL": f"{origin}/api", "PREFECT_API_AUTH_STRING": f"{USER}:{password}"}
         private |= {
-            "PREFECT_HOME": os.environ.get("PREFECT_HOME") or str(_home() / "prefect"),
+            "PREFECT_HOME": os.environ.get("PREFECT_HOME") or str(up_env.home() / "prefect"),
             "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{password}",
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{origin},http://localhost:{own['prefect']}",
         }
@@ -150,8 +140,8 @@ def _environment(own: dict[str, int]) -> dict[str, str]:
             "MLFLOW_AUTH_ADMIN_PASSWORD": password,
             "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(24),
         }
-    _write(shared)
-    return os.environ | QUIET | private | shared
+    up_env.write(shared)
+    return os.environ | SETTINGS | private | shared
 
 
 def _prepare(own_mlflow: bool) -> None:
@@ -164,17 +154,6 @@ def _prepare(own_mlflow: bool) -> None:
     if own_mlflow:
         print("preparing MLflow's database", file=sys.stderr)
         tracking.client()
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    _home().mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(_lock(), timeout=0):
-            yield
-    except Timeout:
-        there = [value for name, value in _read().items() if name.endswith("_URL")] if _path().exists() else []
-        raise AlreadyUp(there) from None
 
 
 def _free(name: str, port: int) -> int:
@@ -204,32 +183,8 @@ def _holder(port: int) -> str:
 
 def _auth_file() -> Path:
     """MLflow wants to be told by a file where its users are."""
-    path = _home() / "mlflow-auth.ini"
-    path.write_text(f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{_home() / 'mlflow-auth.db'}\n")
+    path = up_env.home() / "mlflow-auth.ini"
+    path.write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{up_env.home() / 'mlflow-auth.db'}\n"
+    )
     return path
-
-
-def _write(values: dict[str, str]) -> None:
-    lines = ["# Written by `frontrunner up`: where its servers are, and their password.", "# `set -a; . FILE` sets it."]
-    path = _path().with_suffix(".new")
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write("\n".join([*lines, *(f"{name}={value}" for name, value in values.items()), ""]))
-    path.replace(_path())
-
-
-def _read() -> dict[str, str]:
-    lines = _path().read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-
-
-def _home() -> Path:
-    return Path(settings.HOME).absolute()
-
-
-def _path() -> Path:
-    return _home() / "up.env"
-
-
-def _lock() -> Path:
-    return _home() / "up.lock"

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from threading import Thread
 from typing import NoReturn, TypeVar
 
@@ -26,7 +27,7 @@ def within(seconds: float, name: str, work: Callable[[], Result]) -> Result:
         except BaseException as error:  # noqa: BLE001  (it is raised where the result is waited for)
             done.set_exception(error)
 
-    thread = Thread(target=run, name=name, daemon=True)
+    thread = Thread(target=copy_context().run, args=(run,), name=name, daemon=True)
     thread.start()
     try:
         return done.result(seconds)

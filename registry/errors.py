@@ -145,6 +145,18 @@ class PrefectUnavailable(FrontrunnerError):
         )
 
 
+class SourceUnavailable(BadData):
+    """The database of a source does not answer."""
+
+
+class StillTraining(FrontrunnerError):
+    def __init__(self, project_name: str, seconds: int, limit: str) -> None:
+        super().__init__(
+            f"another training of {project_name!r} has not ended after {seconds // 60} minutes; where none runs any"
+            f" more: prefect global-concurrency-limit update {limit} --active-slots 0"
+        )
+
+
 class AlreadyUp(FrontrunnerError):
     def __init__(self, urls: Iterable[str]) -> None:
         super().__init__(f"it is up already in this folder: {', '.join(urls)}; Ctrl-C where it runs ends it")

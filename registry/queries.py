@@ -152,14 +152,15 @@ def live_deployment(project_name: str) -> LiveModel:
         )
 
 
-def history(project_name: str) -> list[DeploymentRecord]:
-    """Every deployment of a project, the newest first. Raises: UnknownProject."""
+def history(project_name: str, limit: int | None = None) -> list[DeploymentRecord]:
+    """The deployments of a project, the newest first: all, or so many. Raises: UnknownProject."""
     with transaction() as session:
         statement = (
             select(Deployment, Model)
             .join(Model, Model.id == Deployment.model_id)
             .where(Deployment.project_id == _project(session, project_name).id)
             .order_by(Deployment.seq.desc())
+            .limit(limit)
         )
         return [
             DeploymentRecord(

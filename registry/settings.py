@@ -1,6 +1,7 @@
 """The settings: environment variables, with defaults below `.frontrunner/` in the working folder. Read at each use."""
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,12 @@ def tracking_uri() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{HOME}/mlflow.db"
     path = uri.removeprefix("sqlite:///")
     return uri if path == uri else f"sqlite:///{Path(path).absolute()}"
+
+
+def mlflow_ui() -> str | None:
+    """Where people look at MLflow: MLFLOW_UI_URL, or the server that is tracked to; without a password in it."""
+    uri = os.environ.get("MLFLOW_UI_URL") or tracking_uri()
+    return re.sub(r"//[^/]*@", "//", uri).rstrip("/") if urlsplit(uri).scheme in ("http", "https") else None
 
 
 def artifact_root() -> str | None:

@@ -4,7 +4,9 @@ import inspect
 import json
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import WithJsonSchema
 
 from registry.errors import BadHyperparameter, InvalidInput, MissingExtra, UnknownValue
 from registry.vocabulary import Task
@@ -68,6 +70,7 @@ CLASSIFICATION = {
 
 ALGORITHMS: Mapping[Task, Mapping[str, str]] = {Task.REGRESSION: REGRESSION, Task.CLASSIFICATION: CLASSIFICATION}
 NAMES = sorted({*REGRESSION, *CLASSIFICATION})
+AlgorithmName = Annotated[str, WithJsonSchema({"type": "string", "enum": NAMES})]  # a dropdown in forms
 DESCRIPTIONS: Mapping[str, str] = {
     "linear": "ordinary least squares; logistic regression for labels",
     "ridge": "least squares with an L2 penalty",

@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from registry import Predictor
 from registry.errors import BadData
 from registry.history import checked_name
 from registry.values import LiveModel
 from tasks import sources
+from tasks.flow_runs import STEP
 from tasks.outputs import Scored, writer
 
 if TYPE_CHECKING:
@@ -36,10 +36,16 @@ class PredictResult:
     scored_at: datetime
 
 
-@task(cache_policy=NO_CACHE, task_run_name="score {relation_name}")
+@task(**STEP, task_run_name="score {relation_name}")
 def score_rows(project_name: str, relation_name: str, output: str, if_exists: str, key: str) -> PredictResult:
     """The scoring as a step of a flow."""
     return score_relation(project_name, relation_name, output, if_exists, key)
+
+
+def said(result: PredictResult) -> str:
+    """The result in words."""
+    model = f"{result.algorithm_name} (model {result.model_id})"
+    return f"{result.rows:,} rows of {result.relation_name} were scored by {model} into {result.output}"
 
 
 def score_relation(project_name: str, relation_name: str, output: str, if_exists: str, key: str) -> PredictResult:

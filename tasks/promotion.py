@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from registry import choices, history, queries
 from registry.choices import Wish
@@ -25,6 +24,8 @@ from registry.proof import prove
 from registry.values import Decision, DecisionRecord, DeployResult, Evidence, ModelRecord, Terms, Verdict
 from registry.vocabulary import Basis, Status, Strategy, Task, strategy_named
 from tasks.comparison import compared
+from tasks.events import emit_deployed
+from tasks.flow_runs import STEP
 from tasks.mirror import mirror_live
 from tasks.requests import checked_switch, requested_by
 from tasks.snapshots import Training
@@ -44,7 +45,7 @@ def best(models: list[ModelRecord]) -> ModelRecord | None:
     return max(trained, key=lambda model: (model.quarantine is None, model.score, model.id), default=None)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="promote the best")
+@task(**STEP, task_run_name="promote the best")
 def promote(training: Training, models: list[ModelRecord], automatic_deploy: bool) -> Decision:
     """The automatic deploy: the run's best candidate goes live if it beats the model that is.
 
@@ -62,7 +63,7 @@ def promote(training: Training, models: list[ModelRecord], automatic_deploy: boo
     candidates = [model for model in models if model.status is Status.TRAINED]
     decision = decide(request.project_name, request.task, candidates, request.terms, training.key)
     if decision.deployed:
-        mirror_live(request.project_name)
+        _tell(request.project_name, challenger.id)
     return decision
 
 
@@ -164,7 +165,7 @@ class Asked:
     expect_model_id: int | None
 
 
-@task(cache_policy=NO_CACHE, task_run_name="{asked.wish.strategy}")
+@task(**STEP, task_run_name="{asked.wish.strategy}")
 def deploy_model(asked: Asked, key: str) -> DeployResult:
     """The manual deploy as a step of a flow."""
     result = deploy(asked, key)
@@ -185,7 +186,7 @@ def deploy(asked: Asked, key: str) -> DeployResult:
     """
     done = None if asked.plan else history.recorded(key)
     if done and (done.project_name, done.strategy) == (asked.wish.project_name, asked.wish.strategy):
-        mirror_live(done.project_name)
+        _tell(done.project_name, done.model_id)
         return done
     first_live: int | None = None
     while True:
@@ -223,8 +224,17 @@ def deploy(asked: Asked, key: str) -> DeployResult:
                 request_key=key,
                 deployed_by=requested_by(),
             )
-            mirror_live(asked.wish.project_name)
+            if result.changed:
+                _tell(result.project_name, result.model_id)
+            else:
+                mirror_live(result.project_name)
             return result
+
+
+def _tell(project_name: str, model_id: int) -> None:
+    """MLflow and Prefect, what went live."""
+    mirror_live(project_name)
+    emit_deployed(project_name, model_id)
 
 
 def _prove_or_refuse(chosen: ModelRecord) -> None:

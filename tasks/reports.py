@@ -1,6 +1,8 @@
 """What people read: the leaderboard and the decision, on the Prefect run page and at the terminal."""
 
 import json
+import re
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +13,24 @@ from prefect.context import FlowRunContext
 
 from registry import queries
 from registry.values import Decision, DeployResult, ModelRecord
-from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Task
+from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Strategy, Task
+from tasks.chart import live_scores
+from tasks.links import mlflow_model, mlflow_run
 from tasks.predictions import PredictResult
+from tasks.predictions import said as predictions_said
 from tasks.promotion import Asked, said
 from tasks.snapshots import Training, rows
 from tasks.statistics import statistics_table
 
 PAGE_COLUMNS = 100  # of a snapshot are shown on the run's page
+CHART_DEPLOYMENTS = 200  # are drawn
+
+WHY = {
+    Strategy.BEST_SCORE: "it has the highest key metric of all trained models",
+    Strategy.MOST_RECENT: "it is the newest trained model",
+    Strategy.ROLLBACK: "it was live before the model that is now",
+    Strategy.SPECIFIC: "it was named",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +84,30 @@ def report_training(training: Training, models: list[ModelRecord], decision: Dec
         interval=decision.interval,
         baseline=_baseline(training),
     )
-    _publish("leaderboard", _page(result, ranked[0]), result.reason)
-    statistics = queries.snapshot_statistics(training.snapshot_id)[:PAGE_COLUMNS]
-    _publish("snapshot", _markdown(statistics_table(statistics)), f"the columns of snapshot {training.snapshot_id}")
+    if FlowRunContext.get():
+        _publish("leaderboard", result.project_name, _page(result, training, ranked, decision), result.reason)
+        statistics = queries.snapshot_statistics(training.snapshot_id)[:PAGE_COLUMNS]
+        said_of = f"the columns of snapshot {training.snapshot_id}"
+        _publish("snapshot", result.project_name, _markdown(statistics_table(statistics)), said_of)
     return result
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
 def report_deploy(result: DeployResult, asked: Asked) -> None:
     """What was live, what is, and how to undo it, on the run's page."""
-    done = result.changed and not result.planned
-    undo = f"\n\nTo undo it, run `rollback` for `{result.project_name}`." if done else ""
-    _publish("deploy", f"**{said(result, asked)}**{undo}", said(result, asked))
+    words = said(result, asked)
+    parts = [f"**{words}**", _markdown(_before_and_after(result)), f"Why this model: {WHY[result.strategy]}."]
+    if asked.reason:
+        parts.append(f"The reason that was given: {asked.reason}")
+    if result.changed and not result.planned:
+        parts.append(_undo(result, asked))
+    _publish("deploy", result.project_name, "\n\n".join([*parts, *_over_time(result.project_name)]), words)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
 def report_predictions(result: PredictResult) -> None:
     """What was scored by which model, on the run's page."""
-    model = f"{result.algorithm_name} (model {result.model_id})"
-    scored = f"{result.rows:,} rows of {result.relation_name} were scored by {model}"
-    _publish("predictions", f"**{scored}** into {result.output}", scored)
+    _publish("predictions", result.project_name, f"**{predictions_said(result)}**", predictions_said(result))
 
 
 def leaderboard(result: TrainResult) -> list[list[str]]:
@@ -129,9 +146,14 @@ def _baseline(training: Training) -> dict[str, float]:
     return baseline_metrics(training.request.task, found.y_train, found.y_test)
 
 
-def _page(result: TrainResult, best: ModelRecord) -> str:
-    """The decision, the leaderboard, and how the best model was made."""
-    parts = [f"**{result.reason}**", _markdown(leaderboard(result))]
+def _page(result: TrainResult, training: Training, ranked: list[ModelRecord], decision: Decision) -> str:
+    """The decision, the leaderboard with its MLflow runs, what has been live, and how the best model was made."""
+    head, *lines = leaderboard(result)
+    runs = [mlflow_run(training.run.experiment_id, model.mlflow_run_id) for model in ranked]
+    linked = [[*line, run] for line, run in zip(lines, [*runs, ""], strict=True)]
+    parts = [f"**{result.reason}**", _trained_on(training, decision), _markdown([[*head, "MLflow"], *linked])]
+    parts += _over_time(result.project_name)
+    best = ranked[0]
     if best.hyperparams:
         parts.append(f"{best.algorithm} with `{json.dumps(best.hyperparams)}`")
     if best.preprocessing:
@@ -157,7 +179,55 @@ def _figure(value: Any) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _publish(key: str, markdown: str, description: str) -> None:
-    """Outside of a flow run there is no page to write on."""
+def _trained_on(training: Training, decision: Decision) -> str:
+    """Which rows each side was trained on, and where MLflow has what was live."""
+    words = f"Trained on snapshot {training.snapshot_id}"
+    if decision.previous_model_id is not None:
+        words += f", the live one then on {queries.model(decision.previous_model_id).snapshot_id}"
+    return f"{words}. {mlflow_model(queries.project(decision.project_name).id)}".strip()
+
+
+def _before_and_after(result: DeployResult) -> list[list[str]]:
+    went = "would be live" if result.planned else "is live"
+    models = [(went, result.model_id)]
+    if result.changed and result.previous_model_id is not None:
+        models.insert(0, ("is live" if result.planned else "was live", result.previous_model_id))
+    rows = [(when, queries.model(model_id)) for when, model_id in models]
+    return [
+        ["", "model", "algorithm", "score", "snapshot", "trained at"],
+        *(
+            [
+                when,
+                str(row.id),
+                row.algorithm,
+                _figure(row.score),
+                str(row.snapshot_id),
+                f"{row.created_at:%Y-%m-%d %H:%M} UTC",
+            ]
+            for when, row in rows
+        ),
+    ]
+
+
+def _undo(result: DeployResult, asked: Asked) -> str:
+    if result.previous_model_id is None:
+        return "Nothing was live before it, so there is nothing to go back to."
+    first = f"release model {result.previous_model_id} from quarantine, then " if asked.quarantine else ""
+    return f"To undo it: {first}run the deployment `rollback` with project_name `{result.project_name}`."
+
+
+def _over_time(project_name: str) -> list[str]:
+    """The chart of what has been live, once there is a change to see."""
+    rows = queries.history(project_name, limit=CHART_DEPLOYMENTS)[::-1]
+    if len(rows) < 2:
+        return []
+    key = METRIC_LABEL[KEY_METRIC[queries.project(project_name).task]]
+    image = b64encode(live_scores(rows, key)).decode()
+    return [f"![the live model's {key} over time](data:image/png;base64,{image})"]
+
+
+def _publish(key: str, project_name: str, markdown: str, description: str) -> None:
+    """On the run's page; in the list of artifacts each project has its own. Outside of a flow run there is no page."""
     if FlowRunContext.get():
-        create_markdown_artifact(markdown, key=key, description=description)
+        name = re.sub("[^a-z0-9]+", "-", f"{project_name} {key}".lower()).strip("-")
+        create_markdown_artifact(markdown, key=name, description=description)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from prefect import task
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
@@ -17,6 +18,7 @@ from registry.history import checked_name
 from registry.values import SnapshotRecord, Terms
 from registry.vocabulary import DEFAULT_SAMPLING, Compare, Sampling, Task, compare_named, sampling_named, task_named
 from tasks.algorithms import checked_algorithms, checked_hyperparams
+from tasks.flow_runs import STEP
 from tasks.search import Search, checked_search
 
 DEFAULT_TEST_SIZE = 0.25
@@ -101,6 +103,9 @@ def checked_request(
         snapshot,
         terms,
     )
+
+
+check_request = task(**STEP, name="check_request", task_run_name="check")(checked_request)  # as a step of a flow
 
 
 def checked_terms(compare: str, min_improvement: float, confidence: float | None, must_beat_baseline: bool) -> Terms:

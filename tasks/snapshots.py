@@ -12,7 +12,6 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from registry import history, queries
 from registry.artifacts import verified
@@ -21,6 +20,7 @@ from registry.values import Artifact, SnapshotRecord
 from registry.vocabulary import Sampling, Task
 from tasks import sources, tracking
 from tasks.checks import check_sides, check_strata, checked_rows
+from tasks.flow_runs import STEP
 from tasks.requests import TrainingRequest
 from tasks.row_hashes import STORED, Hashes, row_hashes
 from tasks.statistics import column_statistics
@@ -72,7 +72,7 @@ class Frozen(NamedTuple):
     golden_rows: list[list[Any]]
 
 
-@task(cache_policy=NO_CACHE, task_run_name="snapshot of {request.relation_name}")
+@task(**STEP, task_run_name="snapshot of {request.relation_name}")
 def take_snapshot(request: TrainingRequest, key: str) -> Training:
     """Freezes the relation's rows, or takes the snapshot to train on again, and begins the MLflow run that keeps them.
 

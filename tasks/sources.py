@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry import settings
-from registry.errors import BadData, MissingExtra, UnknownRelation
+from registry.errors import BadData, MissingExtra, SourceUnavailable, UnknownRelation
 
 if TYPE_CHECKING:
     import duckdb
@@ -302,7 +302,7 @@ def _one_line(error: Exception) -> str:
 def database(source: str, url: str, name: str, verb: str = "read") -> "Iterator[Engine]":
     """The source's engine while it is used; what goes wrong is one line, without the address."""
     from sqlalchemy import create_engine
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
     # With SQLite a transaction is begun by hand: its driver would begin none before a CREATE.
     options = {"connect_args": {"isolation_level": None}} if url.startswith("sqlite") else {}
@@ -323,7 +323,8 @@ def database(source: str, url: str, name: str, verb: str = "read") -> "Iterator[
         yield engine
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
-        raise BadData(f"{source}:{name} cannot be {verb}: {reason}") from error
+        kind = SourceUnavailable if isinstance(error, OperationalError) else BadData
+        raise kind(f"{source}:{name} cannot be {verb}: {reason}") from error
     finally:
         engine.dispose()
 

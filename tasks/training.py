@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from joblib import cpu_count
 from prefect import task, unmapped
-from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 
 from registry import history, queries
@@ -21,6 +20,7 @@ from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Status
 from registry.vocabulary import Task as MlTask
 from tasks import comparison, snapshots, tracking
 from tasks.algorithms import THREADS, needs_encoded_labels, new_estimator
+from tasks.flow_runs import STEP
 from tasks.requests import TrainingRequest
 from tasks.search import Found, run_search
 from tasks.snapshots import Training
@@ -40,7 +40,7 @@ class Trained(NamedTuple):
     predicted: Any  # for the test rows
 
 
-@task(cache_policy=NO_CACHE, task_run_name="train {algorithm}")
+@task(**STEP, task_run_name="train {algorithm}")
 def train_candidate(training: Training, algorithm: str, threads: int) -> int:
     """One candidate as a step of a flow; its model's id."""
     return candidate(training, algorithm, threads).id

@@ -1,0 +1,110 @@
+"""What a flow run is besides its steps: its tag, its turn, what it may try again, and what its page says at the end."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from prefect import tags
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Completed
+
+from registry.errors import RegistryUnavailable, SourceUnavailable, StillTraining, TrackingUnavailable
+
+if TYPE_CHECKING:
+    from prefect import Task
+    from prefect.client.schemas.objects import State, TaskRun
+
+log = logging.getLogger("frontrunner")
+
+Result = TypeVar("Result")
+
+PASSING = (RegistryUnavailable, SourceUnavailable, TrackingUnavailable)
+TURN_SECONDS = 3600  # a training waits no longer for another one of its project
+LEASE_SECONDS = 60  # after a worker was killed, its project's next training waits that long
+
+
+def may_pass(_task: "Task[Any, Any]", _run: "TaskRun", state: "State[Any]") -> bool:
+    """Whether another try can help: a database or MLflow was away."""
+    error = state.result(raise_on_failure=False)
+    while isinstance(error, BaseException):
+        if isinstance(error, PASSING):
+            return True
+        error = error.__cause__
+    return False
+
+
+# How a step of a flow is made: nothing of it is cached, and it is tried again where that can help.
+STEP: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "retries": 3,
+    "retry_delay_seconds": [1, 5, 20],
+    "retry_condition_fn": may_pass,
+}
+
+
+@contextmanager
+def tagged(project_name: str) -> Iterator[None]:
+    """The flow run and its tasks can be found by their project."""
+    tag = f"project:{project_name}"
+    context = FlowRunContext.get()
+    if context and context.flow_run:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(context.flow_run.id, tags=sorted({*context.flow_run.tags, tag}))
+    with tags(tag):
+        yield
+
+
+@contextmanager
+def turn(project_name: str) -> Iterator[None]:
+    """One training of a project at a time, by a limit of Prefect's; a temporary server has none.
+
+    Raises:
+        StillTraining: another one took more than TURN_SECONDS.
+    """
+    if not (FlowRunContext.get() and PREFECT_API_URL.value()):
+        yield
+        return
+    name = turn_name(project_name)
+    with get_client(sync_client=True) as client:
+        with suppress(ObjectAlreadyExists):  # another run made it at this moment
+            client.upsert_global_concurrency_limit_by_name(name, 1)
+        if client.read_global_concurrency_limit_by_name(name).active_slots:
+            log.info("waiting for another training of %s", project_name)
+    with _slot(name, project_name):
+        yield
+
+
+def turn_name(project_name: str) -> str:
+    """The limit's name, in which not every character may stand."""
+    return f"frontrunner-train-{hashlib.sha256(project_name.encode()).hexdigest()[:12]}"
+
+
+@contextmanager
+def _slot(name: str, project_name: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            # A lease that could not be renewed must not end a training: the registry is right without any turns.
+            stack.enter_context(
+                concurrency(
+                    name,
+                    timeout_seconds=TURN_SECONDS,
+                    lease_duration=LEASE_SECONDS,
+                    strict=True,
+                    raise_on_lease_renewal_failure=False,
+                )
+            )
+        except TimeoutError as error:
+            raise StillTraining(project_name, TURN_SECONDS, name) from error
+        yield
+
+
+def ended(message: str, result: Result) -> Result:
+    """What a flow returns, with the message that its page shows as the run's state."""
+    return cast("Result", Completed(message=message, data=result)) if FlowRunContext.get() else result
