@@ -1,5 +1,6 @@
 """The commands that show what is remembered; nothing of it is changed by them."""
 
+import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -7,7 +8,9 @@ import typer
 
 from flows.options import AsJson, ModelId, Name, NameOption, project_of
 from flows.printing import cell, print_json, print_rows, print_table
+from registry.errors import NoCandidate, NothingDeployed
 from registry.values import DecisionRecord
+from registry.vocabulary import KEY_METRIC, METRIC_LABEL, WHY, Strategy
 
 app = typer.Typer()
 
@@ -30,6 +33,68 @@ def projects(as_json: AsJson = False) -> None:
     }
     rows = [asdict(row) for row in queries.projects()]
     print_rows(rows, head, as_json=as_json, empty="no projects yet: frontrunner train --help")
+
+
+@app.command()
+def show(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
+    """Show what is live in a project, since when, by whom and why, and what a rollback would bring back.
+
+    It asks the registry alone.
+    """
+    from registry import queries
+    from registry.choices import Wish, chosen
+
+    project = queries.project(project_of(name, project_name))
+    newest = next(iter(queries.history(project.name, limit=1)), None)
+    if newest is None:
+        raise NothingDeployed(project.name)
+    model = queries.model(newest.model_id)
+    snapshot = queries.snapshot(model.snapshot_id)
+    receipt = queries.decision_for(model.id) if newest.strategy is Strategy.NEW_SCORE else None
+    why = receipt.reason if receipt else "; ".join(filter(None, [WHY[newest.strategy], newest.reason]))
+    back, no_way = None, ""
+    try:
+        back = chosen(Wish(project.name, Strategy.ROLLBACK))[0]
+    except NoCandidate as error:
+        no_way = str(error)
+    if as_json:
+        live = {**asdict(newest), "why": why, "relation_name": snapshot.relation_name, "snapshot_id": snapshot.id}
+        to = {"model_id": back.id, "algorithm_name": back.algorithm, "score": back.score} if back else None
+        print_json({"project_name": project.name, "task": project.task, "live": live, "rollback": to})
+        return
+    label = METRIC_LABEL[KEY_METRIC[project.task]]
+    forced = ", forced: without proof that it answers" if newest.forced else ""
+    lines = {
+        "project": f"{project.name} ({project.task})",
+        "live": f"model {model.id}, {model.algorithm}, {label} {newest.score:.4f}",
+        "since": f"{cell(newest.deployed_at)}, deployment {newest.seq}",
+        "by": f"{newest.strategy}{forced}, {newest.deployed_by}",
+        "why": why,
+        "trained": f"{cell(model.created_at)} on snapshot {snapshot.id} of {snapshot.relation_name}",
+        "quarantine": newest.quarantine,
+        "rollback": f"would bring back model {back.id}, {back.algorithm}, {label} {back.score:.4f}" if back else no_way,
+    }
+    print_table(["", ""], [[title, text] for title, text in lines.items() if text])
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check every part: the registry, MLflow, Prefect, its worker and deployments, MLflow's aliases, the models' files.
+
+    Nothing is changed. It exits with 1 if anything is wrong; each such line ends with what mends it.
+    """
+    from flows.doctor import examine
+
+    findings = []
+    for found in examine():
+        findings.append(found)
+        if not as_json:
+            mark = {True: "ok", False: "BAD", None: "-"}[found.ok]
+            print(f"{mark:<4} {found.part:<18} {found.said}", flush=True)
+    if as_json:
+        print_json(findings)
+    if any(found.ok is False for found in findings):
+        sys.exit(1)
 
 
 @app.command()

@@ -149,7 +149,7 @@ def _prepare(own_mlflow: bool) -> None:
     from registry.session import transaction
     from tasks import tracking
 
-    with transaction():
+    with transaction(write=True):
         pass
     if own_mlflow:
         print("preparing MLflow's database", file=sys.stderr)

@@ -58,6 +58,15 @@ class UnknownProject(FrontrunnerError):
         )
 
 
+class NoRegistry(UnknownProject):
+    def __init__(self, where: str) -> None:
+        FrontrunnerError.__init__(
+            self,
+            f"there is no registry at {where} yet, and so no project: stand in the folder that has it, set"
+            " REGISTRY_URL, or train one first: frontrunner train NAME --task … --relation-name …",
+        )
+
+
 class UnknownModel(FrontrunnerError):
     def __init__(self, model_id: int) -> None:
         super().__init__(f"there is no model {model_id}; `frontrunner models PROJECT` lists a project's models")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
 from registry.errors import (
@@ -16,7 +16,7 @@ from registry.errors import (
     UnknownSnapshot,
 )
 from registry.schema import Decision, Deployment, Model, Project, Snapshot
-from registry.session import transaction
+from registry.session import made, transaction
 from registry.strategies import live
 from registry.values import (
     Artifact,
@@ -49,6 +49,8 @@ class ProjectSummary:
 
 
 def find_project(name: str) -> ProjectRecord | None:
+    if not made():
+        return None
     with transaction() as session:
         row = session.scalar(select(Project).where(Project.name == name))
         return _project_record(row) if row else None
@@ -78,6 +80,8 @@ def projects() -> list[ProjectSummary]:
         .outerjoin(Model, Model.id == Deployment.model_id)
         .order_by(Project.name)
     )
+    if not made():
+        return []
     with transaction() as session:
         return [
             ProjectSummary(
@@ -185,6 +189,13 @@ def decisions(project_name: str) -> list[DecisionRecord]:
         return _decisions(session, Decision.project_id == _project(session, project_name).id)
 
 
+def decision_for(model_id: int) -> DecisionRecord | None:
+    """The receipt of the automatic deploy that made a model live; None where it never was by itself."""
+    with transaction() as session:
+        found = _decisions(session, and_(Decision.challenger_id == model_id, Decision.deployed))
+        return found[0] if found else None
+
+
 def decision(decision_id: int) -> DecisionRecord:
     """Raises: UnknownDecision."""
     with transaction() as session:
@@ -230,6 +241,8 @@ def _snapshot(session: Session, snapshot_id: int) -> Snapshot:
 def find_snapshot(request_key: str) -> SnapshotRecord | None:
     """The rows that an earlier try of the same training froze, or those that its candidates began with."""
     candidates = select(Model.snapshot_id).where(Model.request_key.startswith(f"{request_key}:", autoescape=True))
+    if not made():
+        return None
     with transaction() as session:
         statement = select(Snapshot).where((Snapshot.request_key == request_key) | Snapshot.id.in_(candidates))
         row = session.scalar(statement.order_by(Snapshot.id).limit(1))

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from registry import settings
-from registry.errors import MissingExtra, RegistryConflict, RegistryOutdated, RegistryUnavailable
+from registry.errors import MissingExtra, NoRegistry, RegistryConflict, RegistryOutdated, RegistryUnavailable
 from registry.schema import REVISION, VERSION_TABLE, Base
 
 BUSY_SECONDS = 30
@@ -49,14 +49,17 @@ def registry_url() -> URL:
 def transaction(*, write: bool = False) -> Iterator[Session]:
     """One transaction on a registry that is known to have today's tables; committed at the end, or not at all.
 
-    A default or empty registry is made first.
+    An empty registry is made first; a SQLite file only by a writer.
 
     Raises:
+        NoRegistry: there is no such file to read.
         RegistryUnavailable: it cannot be reached, read or written.
         RegistryOutdated: its tables are of another version.
         RegistryConflict: a constraint refused a row.
     """
     url = registry_url()
+    if not write and not made():
+        raise NoRegistry(str(url.database))
     with _translated(url):
         engine = _ready_engine(url)
         with Session(_writing(engine) if write else engine, expire_on_commit=False) as session, session.begin():
@@ -75,6 +78,30 @@ def upgrade() -> tuple[str | None, str]:
         finally:
             engine.dispose()
     return before, REVISION
+
+
+def made() -> bool:
+    """False where the registry is a SQLite file that is not there yet: the first transaction would make it."""
+    url = registry_url()
+    return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
+
+
+def version() -> str | None:
+    """The version of the registry's tables; None: there are none yet. Nothing is made.
+
+    Raises:
+        RegistryUnavailable: it cannot be reached or read.
+    """
+    if not made():
+        return None
+    url = registry_url()
+    with _translated(url):
+        engine = _new_engine(url)
+        try:
+            with engine.connect() as connection:
+                return _version(connection)
+        finally:
+            engine.dispose()
 
 
 def close() -> None:

@@ -55,6 +55,13 @@ class Basis(StrEnum):
     HELD = "held"  # the challenger is in quarantine
 
 
+WHY = {
+    Strategy.NEW_SCORE: "it beat the model that was live",
+    Strategy.BEST_SCORE: "it has the highest key metric of all trained models",
+    Strategy.MOST_RECENT: "it is the newest trained model",
+    Strategy.ROLLBACK: "it was live before",
+    Strategy.SPECIFIC: "it was named",
+}
 KEY_METRIC = {Task.REGRESSION: "r2", Task.CLASSIFICATION: "f1"}
 METRIC_LABEL = {"r2": "R2", "f1": "F1"}
 DEFAULT_SAMPLING = {Task.REGRESSION: Sampling.RANDOM, Task.CLASSIFICATION: Sampling.STRATIFIED}

@@ -7,6 +7,7 @@ from registry import queries
 from registry.bounded import within
 from registry.errors import TrackingUnavailable
 from registry.values import ModelRecord, ProjectRecord
+from registry.vocabulary import KEY_METRIC, METRIC_LABEL
 from tasks.tracking import FILE, client, translated
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("frontrunner")
 
 LIVE = "live"  # the alias, so that models:/frontrunner-1@live is what answers for project 1
+LOOK_BACK = 100  # other deploys that came since
 MIRROR_SECONDS = 30  # a deploy waits no longer for MLflow, whatever hangs there
 
 
@@ -40,6 +42,24 @@ def _mirror(project_name: str) -> None:
         while (model := queries.live_model(project_name)) and model.id != mirrored:
             _set_alias(client(), queries.project(project_name), model)
             mirrored = model.id
+
+
+def mirrored_model_id(project_id: int) -> int | None:
+    """The model that MLflow's alias names; None: it names none.
+
+    Raises:
+        TrackingUnavailable: MLflow cannot be reached or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with translated():
+        try:
+            version = client().get_model_version_by_alias(registered_name(project_id), LIVE)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+    return int(version.tags["frontrunner.model_id"])
 
 
 def registered_name(project_id: int) -> str:
@@ -80,3 +100,15 @@ def _set_alias(mlflow: "MlflowClient", project: ProjectRecord, model: ModelRecor
         )
     )
     mlflow.set_registered_model_alias(name, LIVE, version.version)
+    mlflow.update_model_version(name, version.version, _deployed(project, model))
+
+
+def _deployed(project: ProjectRecord, model: ModelRecord) -> str:
+    """The deployment that made the model live, in words."""
+    rows = queries.history(project.name, limit=LOOK_BACK)
+    row = next(row for row in rows if row.model_id == model.id)
+    label, why = METRIC_LABEL[KEY_METRIC[project.task]], f": {row.reason}" if row.reason else ""
+    return (
+        f"{row.algorithm_name}, {label} {row.score:.4f}: model {row.model_id} of {project.name!r}."
+        f" Deployment {row.seq}, {row.deployed_at:%Y-%m-%d %H:%M} UTC, {row.strategy} by {row.deployed_by}{why}"
+    )

@@ -13,24 +13,18 @@ from prefect.context import FlowRunContext
 
 from registry import queries
 from registry.values import Decision, DeployResult, ModelRecord
-from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Strategy, Task
+from registry.vocabulary import KEY_METRIC, METRIC_LABEL, WHY, Task
 from tasks.chart import live_scores
-from tasks.links import mlflow_model, mlflow_run
+from tasks.links import mlflow_model, mlflow_run, prefect_run
 from tasks.predictions import PredictResult
 from tasks.predictions import said as predictions_said
 from tasks.promotion import Asked, said
 from tasks.snapshots import Training, rows
 from tasks.statistics import statistics_table
+from tasks.tracking import note_run
 
 PAGE_COLUMNS = 100  # of a snapshot are shown on the run's page
 CHART_DEPLOYMENTS = 200  # are drawn
-
-WHY = {
-    Strategy.BEST_SCORE: "it has the highest key metric of all trained models",
-    Strategy.MOST_RECENT: "it is the newest trained model",
-    Strategy.ROLLBACK: "it was live before the model that is now",
-    Strategy.SPECIFIC: "it was named",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +78,7 @@ def report_training(training: Training, models: list[ModelRecord], decision: Dec
         interval=decision.interval,
         baseline=_baseline(training),
     )
+    note_run(training.run.id, "\n\n".join(filter(None, [result.reason, prefect_run()])))
     if FlowRunContext.get():
         _publish("leaderboard", result.project_name, _page(result, training, ranked, decision), result.reason)
         statistics = queries.snapshot_statistics(training.snapshot_id)[:PAGE_COLUMNS]
@@ -148,11 +143,8 @@ def _baseline(training: Training) -> dict[str, float]:
 
 def _page(result: TrainResult, training: Training, ranked: list[ModelRecord], decision: Decision) -> str:
     """The decision, the leaderboard with its MLflow runs, what has been live, and how the best model was made."""
-    head, *lines = leaderboard(result)
-    runs = [mlflow_run(training.run.experiment_id, model.mlflow_run_id) for model in ranked]
-    linked = [[*line, run] for line, run in zip(lines, [*runs, ""], strict=True)]
-    parts = [f"**{result.reason}**", _trained_on(training, decision), _markdown([[*head, "MLflow"], *linked])]
-    parts += _over_time(result.project_name)
+    parts = [f"**{result.reason}**", _trained_on(training, decision), _markdown(_ranks(result, training))]
+    parts += ["All metrics:", _markdown(_all_metrics(result)), *_over_time(result.project_name)]
     best = ranked[0]
     if best.hyperparams:
         parts.append(f"{best.algorithm} with `{json.dumps(best.hyperparams)}`")
@@ -161,6 +153,35 @@ def _page(result: TrainResult, training: Training, ranked: list[ModelRecord], de
 
         parts += [f"What {best.algorithm} does to each column:", _markdown(preprocessing_lines(best.preprocessing))]
     return "\n\n".join(parts)
+
+
+def _ranks(result: TrainResult, training: Training) -> list[list[str]]:
+    """The leaderboard as the page has room for it."""
+    key = KEY_METRIC[result.task]
+    return [
+        ["algorithm", METRIC_LABEL[key], "fit seconds", "status", "model", "MLflow"],
+        *(
+            [
+                row.algorithm,
+                _figure(row.score),
+                _figure(row.metrics.get("fit_time")),
+                row.reason or row.status,
+                str(row.model_id),
+                mlflow_run(training.run.experiment_id, row.mlflow_run_id),
+            ]
+            for row in result.leaderboard
+        ),
+        ["baseline", _figure(result.baseline.get(key)), "", "", "", ""],
+    ]
+
+
+def _all_metrics(result: TrainResult) -> list[list[str]]:
+    rows = [(row.algorithm, row.metrics) for row in result.leaderboard] + [("baseline", result.baseline)]
+    names = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
+    return [
+        ["", *names],
+        *([algorithm, *(_figure(metrics.get(name)) for name in names)] for algorithm, metrics in rows),
+    ]
 
 
 def _markdown(lines: list[list[str]]) -> str:

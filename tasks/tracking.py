@@ -102,6 +102,15 @@ def end_run(run_id: str, status: str, note: str = "") -> None:
         log.warning("MLflow's run %s stays open: %s", run_id, error)
 
 
+def note_run(run_id: str, note: str) -> None:
+    """What a run's page says on top, if MLflow still answers."""
+    try:
+        with translated():
+            client().set_tag(run_id, "mlflow.note.content", note)
+    except TrackingUnavailable as error:
+        log.warning("MLflow's run %s has no note: %s", run_id, error)
+
+
 @contextmanager
 def failing(run_id: str) -> Iterator[None]:
     """A run in which something goes wrong ends as FAILED."""
