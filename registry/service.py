@@ -4,6 +4,7 @@ import hmac
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from threading import Lock
 from typing import Any
 
@@ -252,10 +253,24 @@ def new_app(
 
 
 def serve(project_name: str | None, host: str, port: int, token: str | None, refresh_seconds: float) -> None:
-    """Answers until it is stopped."""
+    """Answers until it is stopped.
+
+    Raises:
+        InvalidInput: other machines could ask, and nobody would be asked for a token.
+    """
     import uvicorn
 
+    if not token and not _is_loopback(host):
+        raise InvalidInput(f"others than this machine could ask at {host}: set FRONTRUNNER_TOKEN, or leave --host out")
+
     uvicorn.run(new_app(project_name, token=token, refresh_seconds=refresh_seconds), host=host, port=port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def _add_routes(app: FastAPI, only: str | None, predictors: Predictors, metrics: Metrics, guarded: list[Any]) -> None:
