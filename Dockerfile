@@ -23,5 +23,5 @@ RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && 
 COPY --from=build /app /app
 WORKDIR /app
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
-USER frontrunner
+USER 1000
 CMD ["frontrunner", "--help"]
