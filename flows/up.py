@@ -76,16 +76,17 @@ class _Servers(Manager):  # type: ignore[misc]  # untyped
     def _killall(self, force: bool = False) -> None:
         worker = self._processes["worker"]
         if not force and "returncode" not in worker:
-            _end_group(worker["pid"], WORKER_SECONDS)
+            _end_worker(worker["pid"])
         super()._killall(force)
 
 
-def _end_group(group: int, seconds: float) -> None:
-    until = time.monotonic() + seconds
+def _end_worker(pid: int) -> None:
+    """It first ends what it runs; its whole group goes in the end."""
+    until = time.monotonic() + WORKER_SECONDS
     with suppress(ProcessLookupError):  # it is gone
-        os.killpg(group, signal.SIGTERM)
+        os.kill(pid, signal.SIGTERM)
         while time.monotonic() < until:
-            os.killpg(group, 0)
+            os.killpg(pid, 0)
             time.sleep(0.1)
 
 

@@ -1,22 +1,27 @@
 """The worker of `frontrunner up`: applies prefect.yaml once the server answers, then runs what is due."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
-from typing import NoReturn
+from uuid import UUID
 
 import httpx
+import psutil
 
 from registry.errors import FrontrunnerError, PrefectUnavailable
 
 POOL = "frontrunner"
+RUN_SECONDS = 5  # for a flow run to end by itself
 START_SECONDS = 180  # a first start makes Prefect's database, which takes half a minute on a slow machine
 
 
-def main() -> NoReturn:
-    """Replaces itself by Prefect's worker, after saying where everything is."""
+def main() -> int:
+    """Says where everything is, and runs Prefect's worker until it ends; its exit code."""
+    # A shell that starts something in the background has it ignore SIGINT, by which Prefect ends its worker.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         _wait()
         _deploy()
@@ -24,8 +29,45 @@ def main() -> NoReturn:
         sys.exit(f"error: {error}")
     _tell()
     sys.stdout.flush()
-    prefect = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-    os.execv(sys.executable, prefect)  # noqa: S606  (no shell is wanted)
+    worker = psutil.Popen([sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"])
+    signal.signal(signal.SIGTERM, lambda *_: _end(worker))
+    return int(worker.wait())
+
+
+def _end(worker: psutil.Process) -> None:
+    """Ends the flow runs, then the worker: by itself it would leave them as running, for ever, on their pages."""
+    runs = {run_id: process for process in worker.children(recursive=True) if (run_id := _flow_run(process))}
+    _, left = _ended(list(runs.values()), RUN_SECONDS)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    worker.terminate()
+    for run_id in runs:
+        _crashed(run_id)
+
+
+def _ended(processes: list[psutil.Process], seconds: float) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    return psutil.wait_procs(processes, timeout=seconds)
+
+
+def _flow_run(process: psutil.Process) -> str | None:
+    with suppress(psutil.Error):
+        return process.environ().get("PREFECT__FLOW_RUN_ID")
+    return None
+
+
+def _crashed(run_id: str) -> None:
+    """What a run could not say any more."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Crashed
+
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(UUID(run_id)).state
+        if state is None or not state.is_final():
+            client.set_flow_run_state(UUID(run_id), Crashed(message="`frontrunner up` was ended meanwhile"), force=True)
 
 
 def _wait() -> None:
@@ -80,4 +122,4 @@ def _tell() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

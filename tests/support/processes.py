@@ -38,7 +38,13 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def running(
-    command: list[str], ready: Callable[[], bool], log: Path, *, env: dict[str, str] | None = None, seconds: float = 120
+    command: list[str],
+    ready: Callable[[], bool],
+    log: Path,
+    *,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    seconds: float = 120,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A server in the background, once it answers; what it printed is in the error when it does not."""
     with log.open("wb") as out:
@@ -47,6 +53,7 @@ def running(
             stdout=out,
             stderr=subprocess.STDOUT,
             env=env,
+            cwd=cwd,
             preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
             start_new_session=True,
         )
