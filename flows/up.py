@@ -31,6 +31,7 @@ SETTINGS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_CLI_PROMPT": "false",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "PYTHONUNBUFFERED": "1",
 }
 
@@ -183,7 +184,8 @@ def _holder(port: int) -> str:
 
 
 def _auth_file() -> Path:
-    """MLflow wants to be told by a file where its users are."""
+    """MLflow wants to be told by a file where its users are: one, made at each start, since half a start breaks it."""
+    (up_env.home() / "mlflow-auth.db").unlink(missing_ok=True)
     path = up_env.home() / "mlflow-auth.ini"
     path.write_text(
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{up_env.home() / 'mlflow-auth.db'}\n"

@@ -234,7 +234,8 @@ def client() -> "MlflowClient":
 
 
 def _make_store(uri: str, path: Path) -> None:
-    """Several processes that make an empty store at once break it, so one makes it while the others wait."""
+    """Several processes that make an empty store at once break it, so one makes it while the others wait; and one that
+    is half made cannot be made whole, so it gets its name at the end."""
     made = path.with_name(f"{path.name}.made")
     if made.exists() and path.exists():
         return
@@ -244,7 +245,12 @@ def _make_store(uri: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f"{path.name}.lock"), timeout=STORE_SECONDS):
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table
-        MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+        new = path.with_name(f"{path.name}.new")
+        new.unlink(missing_ok=True)
+        target = uri if path.exists() else f"sqlite:///{new}"
+        MlflowClient(tracking_uri=target, registry_uri=target).search_experiments(max_results=1)
+        if not path.exists():
+            new.replace(path)
         made.touch()
 
 

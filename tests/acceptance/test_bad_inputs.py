@@ -26,7 +26,7 @@ from registry.errors import (
     UnknownValue,
 )
 from registry.schema import Base
-from registry.session import transaction
+from registry.session import made, transaction, upgrade
 from tests.support.story import Story
 
 pytestmark = pytest.mark.slow
@@ -58,11 +58,11 @@ def recorded() -> dict[str, int]:
     """How many rows each table has, and how many experiments and runs MLflow."""
     client = MlflowClient(settings.tracking_uri(), settings.tracking_uri())
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    with transaction() as session:
-        tables = {
-            name: session.scalar(select(func.count()).select_from(table))
-            for name, table in Base.metadata.tables.items()
-        }
+    tables = dict.fromkeys(Base.metadata.tables, 0)
+    if made():
+        with transaction() as session:
+            for name, table in Base.metadata.tables.items():
+                tables[name] = session.scalar(select(func.count()).select_from(table))
     return tables | {"experiments": len(experiments), "runs": len(client.search_runs(experiments))}
 
 
@@ -196,6 +196,7 @@ def test_40_half_a_surrogate_pair_in_a_name(workspace: Path) -> None:
 
 
 def test_44_an_id_above_64_bits() -> None:
+    upgrade()
     for model_id in (2**63, 2**70, -1):
         with pytest.raises(UnknownModel, match=f"there is no model {model_id}"):
             queries.model(model_id)

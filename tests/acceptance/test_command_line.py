@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from flows.train import train
-from registry import Predictor, queries
+from registry import Predictor, queries, session
 from tasks.algorithms import NAMES
 from tasks.reports import TrainResult
 from tests.support.processes import answers, free_port, running
@@ -268,6 +268,7 @@ class TestDetails:
 
     @pytest.mark.parametrize("command", ["model", "snapshot"])
     def test_one_that_is_not_there(self, command: str) -> None:
+        session.upgrade()
         done = frontrunner(command, "7")
         assert done.returncode == 1
         assert done.stderr.startswith(f"error: there is no {command} 7; ")
@@ -293,8 +294,24 @@ class TestOperating:
         assert "MLflow's alias 'live' lags behind" in done.stderr
 
 
+class TestInTheWrongFolder:
+    @pytest.mark.parametrize("command", ["history", "models", "decisions", "show", "rollback"])
+    def test_it_is_said_and_no_registry_is_made(self, command: str, workspace: Path) -> None:
+        done = frontrunner(command, "churn")
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: there is no registry at {workspace}/.frontrunner/registry.db yet")
+        assert len(done.stderr.splitlines()) == 1
+        assert not (workspace / ".frontrunner").exists()
+
+    def test_there_are_no_projects(self, workspace: Path) -> None:
+        assert frontrunner("projects").stdout.startswith("no projects yet")
+        assert frontrunner("projects", "--json").stdout == "[]\n"
+        assert not (workspace / ".frontrunner").exists()
+
+
 class TestExitCodes:
     def test_an_error_of_ours_is_one_line_and_1(self) -> None:
+        session.upgrade()
         done = frontrunner("rollback", "nobody")
         assert done.returncode == 1
         assert done.stdout == ""

@@ -12,18 +12,26 @@ from sqlalchemy import create_engine, inspect, text
 
 import registry
 from registry import queries, session
-from registry.errors import RegistryOutdated, RegistryUnavailable
+from registry.errors import NoRegistry, RegistryOutdated, RegistryUnavailable
 from registry.schema import REVISION, VERSION_TABLE, Base
 from tests.support.story import Story
 
 
-def test_the_default_database_makes_itself(workspace: Path) -> None:
+def test_the_default_database_is_made_by_who_writes_first(workspace: Path) -> None:
     assert queries.projects() == []
+    assert session.version() is None
+    with pytest.raises(NoRegistry, match="there is no registry at .*/.frontrunner/registry.db yet"):
+        queries.history("churn")
+    assert not (workspace / ".frontrunner").exists()
+    with session.transaction(write=True):
+        pass
     assert (workspace / ".frontrunner" / "registry.db").is_file()
+    assert session.version() == REVISION
 
 
 def test_an_empty_database_makes_itself_and_stays(registry_url: str) -> None:
-    assert queries.projects() == []
+    with session.transaction(write=True):
+        pass
     session.close()
     assert session.upgrade() == (REVISION, REVISION)
 
@@ -122,8 +130,8 @@ def test_a_database_of_somebody_elses_is_left_alone(registry_url: str) -> None:
 )
 def test_a_registry_that_cannot_be_used_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, url: str, said: str) -> None:
     monkeypatch.setenv("REGISTRY_URL", url)
-    with pytest.raises(RegistryUnavailable, match=said) as caught:
-        queries.projects()
+    with pytest.raises(RegistryUnavailable, match=said) as caught, session.transaction(write=True):
+        pass
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
 

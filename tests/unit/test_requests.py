@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from registry import queries
+from registry import queries, session
 from registry.errors import (
     BadHyperparameter,
     InvalidInput,
@@ -144,6 +144,7 @@ class TestTrainingAgain:
         assert asked(**(self.again | {"y_column_name": "target", "test_sampling": "stratified"})).snapshot
 
     def test_an_unknown_project(self) -> None:
+        session.upgrade()
         with pytest.raises(UnknownProject, match="there is no project 'churn'; train one first"):
             asked(**self.again)
 
