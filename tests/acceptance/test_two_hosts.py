@@ -68,11 +68,10 @@ class Team:
         self, where: str, *command: str, given: str = "", **changes: str | None
     ) -> subprocess.CompletedProcess[str]:
         file = {"servers": "users.env"}.get(where, f"{where}.env")
-        env = {name: value for name, value in (self.env(file) | changes).items() if value is not None}
         with self.hosts[where].inside():
             return subprocess.run(
                 self.command(where, *command),
-                env=env, input=given, capture_output=True, text=True, timeout=300, check=False,
+                env=self.env(file) | changes, input=given, capture_output=True, text=True, timeout=300, check=False,
             )  # fmt: skip
 
     def done(self, where: str, *command: str, given: str = "") -> str:
@@ -195,12 +194,6 @@ def test_files_are_where_mlflow_keeps_them(team: Team, ran: dict[str, str]) -> N
         assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
 
-def test_a_training_at_a_workers_terminal(team: Team, ran: dict[str, str]) -> None:
-    """What MLflow prints of a server's pages stays out of the JSON."""
-    train = ("train", "digits", "--algorithms", "knn", "--no-automatic-deploy", "--json")
-    assert json.loads(team.done("worker", "frontrunner", *train))["deployed"] is False
-
-
 def test_the_batch(team: Team, ran: dict[str, str]) -> None:
     scored = pq.read_table(team.folder / "worker" / "data" / "scored.parquet").to_pandas()
     assert len(scored) == 1797
@@ -226,8 +219,6 @@ def test_an_application_reads_and_may_not_write(team: Team, ran: dict[str, str])
             "SELECT artifact_sha256 FROM models WHERE id = 2"
         ).fetchall()
     assert team.done("app", "frontrunner", "predict", "digits", given=rows) == "0\n1\n2\n"
-    refused = team.run("app", "frontrunner", "rollback", "digits", "--plan")
-    assert refused.returncode == 0, "who may read may ask what would go live"
     refused = team.run("app", "frontrunner", "rollback", "digits")
     assert refused.returncode == 1
     assert re.search("^error: .*permission denied", refused.stderr, re.MULTILINE)
@@ -244,7 +235,7 @@ def test_strangers_are_refused(team: Team, ran: dict[str, str]) -> None:
             urlopen(Request(f"http://{at}:5000/", headers={"Host": "elsewhere.example.org"}), timeout=10)
 
 
-REFUSED: dict[str, tuple[str, dict[str, str | None]]] = {
+REFUSED: dict[str, tuple[str, dict[str, str]]] = {
     "the registry without a password": (
         "projects",
         {"REGISTRY_URL": "postgresql://registry@servers.example.org/registry"},
@@ -254,9 +245,7 @@ REFUSED: dict[str, tuple[str, dict[str, str | None]]] = {
         {"REGISTRY_URL": "postgresql://registry:stranger@servers.example.org/registry"},
     ),
     "another's database": ("projects", {"REGISTRY_URL": "postgresql://reader:<reader>@servers.example.org/mlflow"}),
-    "Prefect": ("train digits", {"PREFECT_API_AUTH_STRING": None}),
     "Prefect with a wrong one": ("train digits", {"PREFECT_API_AUTH_STRING": "team:stranger"}),
-    "MLflow": ("train digits", {"MLFLOW_TRACKING_USERNAME": None, "MLFLOW_TRACKING_PASSWORD": None}),
     "MLflow with a wrong one": ("train digits", {"MLFLOW_TRACKING_PASSWORD": "stranger"}),
 }
 
@@ -264,9 +253,8 @@ REFUSED: dict[str, tuple[str, dict[str, str | None]]] = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_refusal_is_one_line_without_a_password(team: Team, ran: dict[str, str], what: str) -> None:
     command, given = REFUSED[what]
-    changes = {name: value and team.filled(value) for name, value in given.items()}
+    changes = {name: team.filled(value) for name, value in given.items()}
     refused = team.run("worker", "frontrunner", *command.split(), **changes)
-    print(what, refused.stdout, refused.stderr)
     assert refused.returncode == 1
     assert re.search("^error: .*", refused.stderr, re.MULTILINE)
     assert "Traceback" not in refused.stderr
