@@ -108,16 +108,20 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
             )
             _make_databases(team)
             (folder / "servers" / "basic_auth.ini").write_text(team.text("basic_auth.ini"))
-            for server, health in (("prefect", f"{a.address}:4200/api/health"), ("mlflow", f"{a.address}:5000/health")):
+            *servers, users = map(shlex.split, team.text("servers.sh").strip().splitlines())
+            for command, health in zip(
+                servers, (f"{a.address}:4200/api/health", f"{a.address}:5000/health"), strict=True
+            ):
+                server = command[0]
                 stack.enter_context(
                     running(
-                        team.command("servers", *shlex.split(team.text(f"{server}.sh"))),
+                        team.command("servers", *command),
                         lambda health=health: answers(f"http://{health}"),
                         folder / "servers" / f"{server}.log",
                         env=team.env(f"{server}.env"),
                     )
                 )
-        team.done("servers", "python", "-c", team.text("users.py"))
+        team.done("servers", *users)
         tracked = subprocess.run(
             ["git", "archive", "HEAD", "flows", "tasks", "registry", "prefect.yaml", "pyproject.toml"],
             cwd=ROOT, check=True, capture_output=True,
