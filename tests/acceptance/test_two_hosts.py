@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,24 +110,19 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
             _make_databases(team)
             (folder / "servers" / "basic_auth.ini").write_text(team.text("basic_auth.ini"))
             *servers, users = map(shlex.split, team.text("servers.sh").strip().splitlines())
-            for command, health in zip(
-                servers, (f"{a.address}:4200/api/health", f"{a.address}:5000/health"), strict=True
-            ):
-                server = command[0]
-                stack.enter_context(
-                    running(
-                        team.command("servers", *command),
-                        lambda health=health: answers(f"http://{health}"),
-                        folder / "servers" / f"{server}.log",
-                        env=team.env(f"{server}.env"),
-                    )
+            ready = {"prefect": f"http://{a.address}:4200/api/health", "mlflow": f"http://{a.address}:5000/health"}
+            for command in servers:
+                server = running(
+                    team.command("servers", *command),
+                    lambda url=ready[command[0]]: answers(url),
+                    folder / "servers" / f"{command[0]}.log",
+                    env=team.env(f"{command[0]}.env"),
                 )
+                stack.enter_context(server)
         team.done("servers", *users)
-        tracked = subprocess.run(
-            ["git", "archive", "HEAD", "flows", "tasks", "registry", "prefect.yaml", "pyproject.toml"],
-            cwd=ROOT, check=True, capture_output=True,
-        ).stdout  # fmt: skip
-        subprocess.run(["tar", "-x", "-C", folder / "worker"], input=tracked, check=True)
+        for code in ("flows", "tasks", "registry"):
+            shutil.copytree(ROOT / code, folder / "worker" / code, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "prefect.yaml", folder / "worker")
         *once, start = map(shlex.split, FILES["worker.sh"].strip().splitlines())
         for command in once:
             team.done("worker", *command)

@@ -66,9 +66,10 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
 
 
 def without(hidden: Iterable[Path], command: list[str]) -> list[str]:
-    """The command, for which those folders are empty: what it needs is not there."""
+    """The command, for which those folders are empty and only its own processes exist: all of them end with it."""
     hide = 'while [ "$1" != -- ]; do mount -t tmpfs none "$1"; shift; done; shift; exec "$@"'
-    return ["unshare", "--mount", "sh", "-ec", hide, "sh", *map(str, hidden), "--", *command]
+    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return [*alone, "sh", "-ec", hide, "sh", *map(str, hidden), "--", *command]
 
 
 @contextmanager
