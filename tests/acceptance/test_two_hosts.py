@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_digits
 
-from tests.support.hosts import Host, two_hosts, without
+from tests.support.hosts import Host, lacking, two_hosts, without
 from tests.support.postgres import postgres_server, system_binaries
 from tests.support.processes import answers, running
 
@@ -98,8 +98,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         (folder / name).mkdir()
     with ExitStack() as stack:
         a, b = stack.enter_context(two_hosts())
-        binaries = system_binaries()
-        assert binaries, "Prefect's database wants pg_trgm: install PostgreSQL (Debian's package postgresql)"
+        binaries = system_binaries() or lacking("PostgreSQL with pg_trgm, for Prefect (Debian's package postgresql)")
         with a.inside():
             team = Team(
                 folder,
@@ -108,6 +107,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
                 binaries,
             )
             _make_databases(team)
+            (folder / "servers" / "basic_auth.ini").touch(0o600)
             (folder / "servers" / "basic_auth.ini").write_text(team.text("basic_auth.ini"))
             *servers, users = map(shlex.split, team.text("servers.sh").strip().splitlines())
             ready = {"prefect": f"http://{a.address}:4200/api/health", "mlflow": f"http://{a.address}:5000/health"}
