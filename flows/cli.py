@@ -28,7 +28,7 @@ from flows.printing import print_json, print_rows, print_table
 from flows.showing import flat
 from registry import settings
 from registry.bounded import leave
-from registry.errors import FrontrunnerError, PrefectUnavailable
+from registry.errors import FrontrunnerError, PrefectRefused, PrefectUnavailable, without_credentials
 
 app = typer.Typer(
     name="frontrunner",
@@ -456,8 +456,9 @@ def _default(values: dict[str, str]) -> None:
 
 
 def _check_prefect() -> None:
-    """Raises: PrefectUnavailable."""
+    """Raises: PrefectUnavailable, PrefectRefused."""
     from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
     from prefect.settings import get_current_settings
 
     url = get_current_settings().api.url
@@ -467,7 +468,11 @@ def _check_prefect() -> None:
         return
     with get_client(sync_client=True) as client:
         if error := client.api_healthcheck():
-            raise PrefectUnavailable(url) from error
+            raise PrefectUnavailable(without_credentials(url)) from error
+        try:
+            client.api_version()  # a server tells everyone that it is there
+        except PrefectHTTPStatusError as error:
+            raise PrefectRefused(without_credentials(url), error.response.status_code) from error
 
 
 def _listen() -> None:

@@ -11,7 +11,7 @@ from registry import queries, session, settings
 from registry.artifacts import verified
 from registry.bounded import within
 from registry.choices import Wish, chosen
-from registry.errors import FrontrunnerError, NoCandidate
+from registry.errors import FrontrunnerError, NoCandidate, PrefectRefused, without_credentials
 from registry.queries import ProjectSummary
 from registry.schema import REVISION
 from registry.values import ModelRecord
@@ -84,6 +84,7 @@ def _mlflow() -> tuple[bool | None, str]:
 
 
 def _prefect() -> tuple[bool | None, str]:
+    from prefect.exceptions import PrefectHTTPStatusError
     from prefect.settings import get_current_settings
 
     url = get_current_settings().api.url
@@ -92,8 +93,10 @@ def _prefect() -> tuple[bool | None, str]:
     with _client() as client:
         if error := client.api_healthcheck():
             return False, f"{url} does not answer ({error}): start it, or unset PREFECT_API_URL"
-        if client.request("POST", "/work_pools/count").status_code == 401:
-            return False, f"{url} asks for a password: set PREFECT_API_AUTH_STRING"
+        try:
+            client.api_version()
+        except PrefectHTTPStatusError as error:
+            raise PrefectRefused(without_credentials(url), error.response.status_code) from error
     return True, url
 
 

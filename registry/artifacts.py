@@ -14,15 +14,18 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from registry import settings
-from registry.errors import ArtifactChanged, ArtifactMissing, ArtifactUnusable
+from registry.errors import ArtifactChanged, ArtifactMissing, ArtifactUnusable, without_credentials
 from registry.values import Artifact
 
-# Its client would wait for 7 and 120 s, and as long as a server asks for; and it would call home.
+# Its client would wait for 7 and 120 s, and as long as a server asks for, and call home. What it prints of a server's
+# pages would stand in our JSON, and a bar for every file in a run's log.
 MLFLOW_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 CACHE_BYTES = 2_000_000_000
 # Python 3.11 can refuse an array's header when two threads parse one at a time (SystemError, CPython's issue 106905).
@@ -162,4 +165,5 @@ def _fetched(uri: str, folder: str) -> Path:
     try:
         return Path(download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=settings.tracking_uri()))
     except (MlflowException, OSError) as error:
-        raise ArtifactMissing(f"{uri} cannot be fetched: {' '.join(str(error).split())[:300]}") from error
+        reason = " ".join(without_credentials(str(error)).split())[:300]
+        raise ArtifactMissing(f"{uri} cannot be fetched: {reason}") from error

@@ -1,5 +1,6 @@
 """Every error that Frontrunner raises on purpose; each message names the thing and the mend."""
 
+import re
 from collections.abc import Iterable
 
 
@@ -177,6 +178,13 @@ class PortTaken(FrontrunnerError):
         super().__init__(f"port {port} is taken by {holder}: end it, or choose another with {option} (0: any free one)")
 
 
+class PrefectRefused(FrontrunnerError):
+    def __init__(self, url: str, status: int) -> None:
+        super().__init__(
+            f"the Prefect server {url} refuses ({status}): set PREFECT_API_AUTH_STRING to what it asks for"
+        )
+
+
 class ArtifactMissing(FrontrunnerError):
     pass
 
@@ -191,6 +199,11 @@ class Unproven(FrontrunnerError):
 
 class ArtifactChanged(FrontrunnerError):
     """A file is not the one that was recorded; it was not opened."""
+
+
+def without_credentials(text: str) -> str:
+    """A library's words, without the name and password of an address that it quotes."""
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def _some(names: Iterable[str], limit: int = 20) -> str:

@@ -1,11 +1,10 @@
 """The settings: environment variables, with defaults below `.frontrunner/` in the working folder. Read at each use."""
 
 import os
-import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from registry.errors import InvalidInput
+from registry.errors import InvalidInput, without_credentials
 
 HOME = ".frontrunner"
 
@@ -24,7 +23,7 @@ def tracking_uri() -> str:
 def mlflow_ui() -> str | None:
     """Where people look at MLflow: MLFLOW_UI_URL, or the server that is tracked to; without a password in it."""
     uri = os.environ.get("MLFLOW_UI_URL") or tracking_uri()
-    return re.sub(r"//[^/]*@", "//", uri).rstrip("/") if urlsplit(uri).scheme in ("http", "https") else None
+    return without_credentials(uri).rstrip("/") if urlsplit(uri).scheme in ("http", "https") else None
 
 
 def artifact_root() -> str | None:

