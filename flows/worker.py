@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from typing import cast
 from uuid import UUID
 
 import httpx
@@ -37,8 +38,10 @@ def main() -> int:
 def _end(worker: psutil.Process) -> None:
     """Ends the flow runs, then the worker: by itself it would leave them as running, for ever, on their pages."""
     runs = {run_id: process for process in worker.children(recursive=True) if (run_id := _flow_run(process))}
-    _, left = _ended(list(runs.values()), RUN_SECONDS)
-    for process in left:
+    for process in runs.values():
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(runs.values(), timeout=RUN_SECONDS)[1]:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     worker.terminate()
@@ -46,16 +49,9 @@ def _end(worker: psutil.Process) -> None:
         _crashed(run_id)
 
 
-def _ended(processes: list[psutil.Process], seconds: float) -> tuple[list[psutil.Process], list[psutil.Process]]:
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    return psutil.wait_procs(processes, timeout=seconds)
-
-
 def _flow_run(process: psutil.Process) -> str | None:
     with suppress(psutil.Error):
-        return process.environ().get("PREFECT__FLOW_RUN_ID")
+        return cast("str | None", process.environ().get("PREFECT__FLOW_RUN_ID"))
     return None
 
 
