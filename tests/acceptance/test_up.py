@@ -1,14 +1,18 @@
 """`frontrunner up`: one command, safe by default, and gone after Ctrl-C."""
 
 import json
+import os
 import re
 import sqlite3
 import stat
 import subprocess
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import numpy as np
@@ -16,7 +20,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from tests.support.up import FREE_PORTS, READY, Up, folder, frontrunner, up
+from tests.support.up import FREE_PORTS, FRONTRUNNER, READY, ROOT, Up, folder, frontrunner, up
 
 pytestmark = pytest.mark.slow
 
@@ -165,6 +169,46 @@ class TestDeployedEvent:
         assert (told[2]["model_id"], told[2]["previous_model_id"]) == (told[0]["model_id"], told[1]["model_id"])
         assert events[2]["resource"]["frontrunner.strategy"] == "rollback"
         assert events[2]["resource"]["prefect.resource.name"] == "digits"
+
+
+class TestAutomations:
+    def test_the_two_examples_of_the_page(self, running: Up, tmp_path: Path) -> None:
+        heard: list[str] = []
+
+        class Chat(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                heard.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        chat = ThreadingHTTPServer(("127.0.0.1", 0), Chat)
+        Thread(target=chat.serve_forever, daemon=True).start()
+        page = (ROOT / "docs" / "automations.md").read_text()
+        (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        block = block.replace("https://chat.example.org", f"http://127.0.0.1:{chat.server_port}")
+        env = os.environ | running.env | {"PREFECT_HOME": str(tmp_path)}
+        saved = subprocess.run(
+            [sys.executable, "-c", block], env=env, capture_output=True, text=True, check=True
+        ).stdout
+        deployment = prefect(running, "GET", "/deployments/name/train/train").json()["id"]
+        for number, example in enumerate(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)):
+            file = tmp_path / f"{number}.yaml"
+            file.write_text(example.replace("<the block>", saved.strip()).replace("<the deployment>", deployment))
+            create = [FRONTRUNNER.with_name("prefect"), "automation", "create", "--from-file", file]
+            done = subprocess.run(create, env=env, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert frontrunner(running.folder, "rollback", "digits", "--reason", "it was odd").returncode == 0
+        trained = {"deployments": {"id": {"any_": [deployment]}}}
+        until = time.monotonic() + 60
+        while not (runs := prefect(running, "POST", "/flow_runs/filter", json=trained).json()) or not heard:
+            assert time.monotonic() < until, (runs, heard)
+            time.sleep(0.5)
+        assert runs[0]["parameters"]["project_name"] == "digits"
+        assert "is back, it was odd" in heard[0]
+        chat.shutdown()
+        chat.server_close()
 
 
 def test_ctrl_c_at_any_moment_leaves_nothing(tmp_path: Path) -> None:
