@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test quick check judge lock
+.PHONY: help setup up demo test quick check judge pictures lock
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -18,6 +18,9 @@ setup: .venv/installed  ## make .venv from the lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
+
+up: setup  ## Prefect, MLflow, a worker and the prediction service; Ctrl-C ends them
+	@$(BIN)/frontrunner up
 
 demo: setup  ## train twice on real data, roll back, show the history
 	@BIN=$(BIN) sh flows/demo.sh
@@ -36,6 +39,9 @@ check: setup  ## format, lint, types, import rules
 
 judge: setup  ## put the automatic rule on trial by simulations; writes docs/judge.md (about 10 minutes)
 	$(BIN)/python -m benchmarks.judge > docs/judge.new && mv docs/judge.new docs/judge.md
+
+pictures: setup  ## take the pictures of README again (wants chromium)
+	PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/acceptance/test_browser.py
 
 lock: .venv/installed  ## resolve requirements.lock again
 	$(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --extra dev --extra lightgbm --extra catboost \

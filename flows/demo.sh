@@ -19,8 +19,5 @@ run frontrunner projects
 
 cat <<EOF
 
-What was live before the second training is live again. To see it in the browser, in two terminals:
-  Prefect  $BIN/prefect server start       http://127.0.0.1:4200
-  MLflow   $BIN/mlflow server --backend-store-uri ${MLFLOW_TRACKING_URI:-sqlite:///.frontrunner/mlflow.db} --port 5000
-                                              http://127.0.0.1:5000/?workflowType=machine_learning
+What was live before the second training is live again. To see it in the browser: make up
 EOF

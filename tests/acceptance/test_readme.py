@@ -30,7 +30,7 @@ PYTHON = [block for kind, block in BLOCKS if kind == "python"]
 
 @pytest.mark.slow
 def test_the_tour(prefect: str, mlflow_store: Path) -> None:
-    assert len(TOUR) == 12
+    assert len(TOUR) == 14
     env = os.environ | {"PREFECT_API_URL": prefect}
     out = ""
     for line in TOUR:
@@ -46,7 +46,7 @@ def test_the_tour(prefect: str, mlflow_store: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, line + done.stderr
-        out = done.stdout
+        out += done.stdout
     assert '"strategy": "rollback"' in out
 
 

@@ -1,6 +1,6 @@
 """What a flow run is besides its steps: on a real Prefect server."""
 
-import subprocess
+import os
 import sys
 import time
 from contextvars import copy_context
@@ -22,6 +22,7 @@ from registry.errors import (
 )
 from tasks import flow_runs
 from tasks.flow_runs import STEP, turn, turn_name
+from tests.support.processes import running
 from tests.support.story import Story
 
 pytestmark = pytest.mark.slow
@@ -122,12 +123,10 @@ class TestTurns:
     def test_the_turn_of_a_training_that_was_killed_comes_back(self, prefect: str, tmp_path: Path) -> None:
         script = tmp_path / "held.py"
         script.write_text(HELD)
-        env = {"PREFECT_API_URL": prefect, "PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
-        held = subprocess.Popen([sys.executable, script], env=env, stdout=subprocess.PIPE, text=True)
-        assert held.stdout is not None
-        assert held.stdout.readline() == "begun\\n"
-        held.kill()
-        held.wait()
+        log = tmp_path / "held.log"
+        env = os.environ | {"PREFECT_API_URL": prefect, "PYTHONPATH": str(Path(__file__).parents[2])}
+        with running([sys.executable, str(script)], lambda: "begun" in log.read_text(), log, env=env) as held:
+            held.kill()
 
         @flow(name="next")
         def after() -> None:
