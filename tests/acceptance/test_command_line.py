@@ -49,7 +49,7 @@ def test_help_has_every_command_and_examples() -> None:
     for command in (
         "train", "deploy", "best-score", "most-recent", "rollback", "projects", "models", "history", "upgrade",
         "reconcile", "model", "snapshot", "algorithms", "predict", "serve",
-        "decisions", "replay", "quarantine", "release",
+        "decisions", "replay", "quarantine", "release", "show", "doctor", "up",
     ):  # fmt: skip
         assert command in out
     assert "frontrunner train digits --task classification" in frontrunner("train", "--help").stdout
@@ -164,6 +164,7 @@ class TestDeploying:
         assert done.returncode == 0
         assert "went live by rollback" in done.stdout
         assert "MLflow's alias 'live' lags behind" in done.stderr
+        assert "Prefect was not told of it" in done.stderr
         assert story.live == 1
 
     def test_the_history_says_who(self, story: Story) -> None:
@@ -292,6 +293,35 @@ class TestOperating:
         assert done.returncode == 1
         assert json.loads(done.stdout) == [{"project_name": "churn", "model_id": 2, "mirrored": False}]
         assert "MLflow's alias 'live' lags behind" in done.stderr
+
+
+def test_serve_does_not_listen_beyond_this_machine_without_a_token() -> None:
+    done = frontrunner("serve", "--host", "0.0.0.0", FRONTRUNNER_TOKEN="")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: others than this machine could ask at 0.0.0.0: set FRONTRUNNER_TOKEN, or leave --host out\n"
+    )
+
+
+class TestShow:
+    def test_what_is_asked_at_night(self, story: Story) -> None:
+        out = frontrunner("show", "churn").stdout
+        assert re.search(r"live +model 2, \w+, F1 0\.\d{4}", out)
+        assert re.search(r"why +\w+ \(model 2\) replaces", out)
+        assert re.search(r"rollback +would bring back model 1", out)
+        frontrunner("rollback", "churn", "--reason", "it was odd")
+        out = frontrunner("show", "churn").stdout
+        assert re.search(r"by +rollback, .*@", out)
+        assert re.search(r"why +it was live before; it was odd", out)
+
+    def test_one_that_cannot_go_back(self, story: Story) -> None:
+        other = Story("other")
+        assert "has no live model yet" in frontrunner("show", "other").stderr
+        other.trained_and_promoted(0.5)
+        assert "there is nothing to roll back to" in frontrunner("show", "other").stdout
+        shown = json.loads(frontrunner("show", "other", "--json").stdout)
+        assert (shown["project_name"], shown["rollback"]) == ("other", None)
+        assert {"seq", "strategy", "model_id", "deployed_at", "deployed_by", "why"} <= set(shown["live"])
 
 
 class TestInTheWrongFolder:

@@ -68,7 +68,7 @@ class Story:
             metrics={},
             golden=[0],
             artifact=artifact or self.file,
-            mlflow_run_id="run",
+            mlflow_run_id=f"run-{model_id}",
             mlflow_model_id="m-1",
         )
 
