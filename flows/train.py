@@ -7,6 +7,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import WithJsonSchema
 
 from tasks.algorithms import NAMES
+from tasks.cluster import check_cluster
 from tasks.comparison import predictions_kept
 from tasks.promotion import promote
 from tasks.reports import TrainResult, report_training
@@ -96,6 +97,7 @@ def train(
         checked_terms(compare, min_improvement, confidence, must_beat_baseline),
     )
     automatic_deploy = checked_switch("automatic_deploy", automatic_deploy)
+    check_cluster()
     training = take_snapshot(request, request_key())
     threads = threads_each(training)
     with training_run(training.run), cores_shared(threads), rows_kept(), predictions_kept():
