@@ -41,10 +41,12 @@ def check_cluster() -> None:
         if get_current_settings().api.url is None:
             raise InvalidInput("CANDIDATES_ON needs a Prefect server that the Dask workers reach: set PREFECT_API_URL")
         with connected(address) as client:
-            if not _workers(client):
+            workers = _workers(client)
+            if not workers:
                 raise ClusterUnavailable(
                     f"the Dask scheduler {address} has no workers: start one, dask worker {address}"
                 )
+        log.info("candidates are trained on the Dask cluster %s, workers: %d", address, workers)
 
 
 @contextmanager
@@ -54,11 +56,17 @@ def connected(address: str) -> Iterator[Any]:
         from prefect_dask.client import PrefectDaskClient
     except ModuleNotFoundError as error:
         raise MissingExtra("CANDIDATES_ON", "dask") from error
+
+    def connect() -> Any:
+        return PrefectDaskClient(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
+
     try:
-        client: Any = PrefectDaskClient(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, ImportError) as error:
+        # What is no Dask scheduler but listens makes Dask's own limit wait for ever.
+        client = within(2 * CONNECT_SECONDS, "dask", connect)
+    except (OSError, ImportError, TypeError) as error:  # TypeError: tls:// without Dask's settings for it
+        said = " ".join(str(error).split()) or "it does not answer as one"
         raise ClusterUnavailable(
-            f"the Dask scheduler {address} does not answer: start it, or unset CANDIDATES_ON to train in this process"
+            f"the Dask scheduler {address} cannot be used: {said}; start it, or unset CANDIDATES_ON to train without"
         ) from error
     with client:
         yield client
@@ -75,7 +83,7 @@ def run_on(client: Any, task: Task[..., int], training: Training) -> dict[str, B
     }
     last_seen = monotonic()
     while not all(future.done() for future in futures.values()) and monotonic() - last_seen < WORKERLESS_SECONDS:
-        sleep(0.1)
+        sleep(0.3)
         if _workers(client):
             last_seen = monotonic()
     ended = {algorithm: _error(future) for algorithm, future in futures.items()}
@@ -92,7 +100,7 @@ def _error(future: Any) -> BaseException | None:
     if not future.done():
         return ClusterUnavailable(f"no Dask worker was there for {WORKERLESS_SECONDS} s")
     try:
-        error = future.result().result(raise_on_failure=False)
+        error = future.result(WORKERLESS_SECONDS).result(raise_on_failure=False)
     except Exception as lost:  # noqa: BLE001  (whatever Dask says of it)
         return lost
     return error if isinstance(error, BaseException) else None
