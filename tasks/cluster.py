@@ -93,7 +93,7 @@ def run_on(client: Any, task: Task[..., int], training: Training) -> dict[str, B
 
 
 def _workers(client: Any) -> int:
-    return len(client.scheduler_info()["workers"])
+    return len(client.scheduler_info().get("workers", ()))  # a client that lost its scheduler knows none
 
 
 def _error(future: Any) -> BaseException | None:
