@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.algorithms import AlgorithmName
+from tasks.cluster import check_cluster
 from tasks.comparison import predictions_kept
 from tasks.flow_runs import ended, tagged, turn
 from tasks.promotion import promote
@@ -94,6 +95,7 @@ def train(
         checked_terms(compare, min_improvement, confidence, must_beat_baseline),
     )
     automatic_deploy = checked_switch("automatic_deploy", automatic_deploy)
+    check_cluster()
     with tagged(request.project_name), turn(request.project_name):
         training = take_snapshot(request, request_key())
         threads = threads_each(training)

@@ -148,6 +148,10 @@ class TrackingUnavailable(FrontrunnerError):
     """MLflow could not be reached or refused; a deploy never raises this, a training does."""
 
 
+class ClusterUnavailable(FrontrunnerError):
+    """The Dask cluster that candidates are to be trained on cannot be used; nothing was recorded."""
+
+
 class PrefectUnavailable(FrontrunnerError):
     def __init__(self, url: str) -> None:
         super().__init__(

@@ -1,6 +1,7 @@
 """The settings: environment variables, with defaults below `.frontrunner/` in the working folder. Read at each use."""
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -45,6 +46,20 @@ def min_compared_rows() -> int:
     if not given.isdecimal() or int(given) < 1:
         raise InvalidInput(f"MIN_COMPARED_ROWS is a whole number above 0, not {given!r}")
     return int(given)
+
+
+def candidates_on() -> str | None:
+    """The scheduler of the Dask cluster that candidates are trained on; None: the threads of the flow's own process.
+
+    Raises:
+        InvalidInput: it is no address of a scheduler.
+    """
+    given = os.environ.get("CANDIDATES_ON")
+    if not given:
+        return None
+    if not re.fullmatch(r"dask:(tcp|tls)://[^\s/@]+:\d+", given):
+        raise InvalidInput(f"CANDIDATES_ON is dask: and a scheduler, as dask:tcp://10.0.0.5:8786, not {given!r}")
+    return given.removeprefix("dask:")
 
 
 def token() -> str | None:

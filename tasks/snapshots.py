@@ -237,7 +237,12 @@ def rows_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        _read.cache_clear()
+        forget()
+
+
+def forget() -> None:
+    """Lets go of the rows that were read."""
+    _read.cache_clear()
 
 
 def hashes_of_test_rows(snapshot: SnapshotRecord, columns: list[str]) -> Hashes:

@@ -110,6 +110,32 @@ def note_run(run_id: str, note: str) -> None:
         log.warning("MLflow's run %s has no note: %s", run_id, error)
 
 
+def end_abandoned(run: Run) -> None:
+    """Closes the runs of candidates whose process was lost; the others of the training have ended."""
+    try:
+        with translated():
+            mlflow = client()
+            mine = f"tags.`mlflow.parentRunId` = '{run.id}' AND attributes.status = 'RUNNING'"
+            for left in mlflow.search_runs([run.experiment_id], mine):
+                mlflow.set_terminated(left.info.run_id, "KILLED")
+    except TrackingUnavailable as error:
+        log.warning("MLflow's runs of lost candidates may stay open: %s", error)
+
+
+def is_there(run: Run) -> bool:
+    """Whether this process's MLflow has the run; another one's does not, not even under the same experiment's id."""
+    from mlflow.exceptions import MlflowException
+
+    with translated():
+        try:
+            client().get_run(run.id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+        return True
+
+
 @contextmanager
 def failing(run_id: str) -> Iterator[None]:
     """A run in which something goes wrong ends as FAILED."""

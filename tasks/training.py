@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -11,14 +11,14 @@ from joblib import cpu_count
 from prefect import task, unmapped
 from prefect.futures import wait
 
-from registry import history, queries
+from registry import history, queries, settings
 from registry.errors import CandidateFailed, FrontrunnerError, RegistryUnavailable
 from registry.inputs import features
 from registry.proof import golden_answers
 from registry.values import ModelRecord, SnapshotRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Status
 from registry.vocabulary import Task as MlTask
-from tasks import comparison, snapshots, tracking
+from tasks import cluster, comparison, snapshots, tracking
 from tasks.algorithms import THREADS, needs_encoded_labels, new_estimator
 from tasks.flow_runs import STEP
 from tasks.requests import TrainingRequest
@@ -41,13 +41,16 @@ class Trained(NamedTuple):
 
 
 @task(**STEP, task_run_name="train {algorithm}")
-def train_candidate(training: Training, algorithm: str, threads: int) -> int:
-    """One candidate as a step of a flow; its model's id."""
-    return candidate(training, algorithm, threads).id
+def train_candidate(training: Training, algorithm: str, threads: int | None) -> int:
+    """One candidate as a step of a flow; its model's id. A Dask worker is told no threads: it has its own."""
+    with cluster.slot(training, algorithm) if threads is None else nullcontext(threads) as share:
+        return candidate(training, algorithm, share).id
 
 
 def train_candidates(training: Training, threads: int) -> list[ModelRecord]:
     """Every candidate as it was recorded, the failed ones too; each is a task of the flow."""
+    if scheduler := settings.candidates_on():
+        return _on_dask(scheduler, training)
     algorithms = training.request.algorithms
     for together in [[name] for name in algorithms] if training.one_by_one else [list(algorithms)]:
         futures = train_candidate.map(unmapped(training), together, unmapped(threads))
@@ -56,6 +59,27 @@ def train_candidates(training: Training, threads: int) -> list[ModelRecord]:
             with suppress(CandidateFailed):
                 future.result()
     return queries.run_models(training.request.project_name, f"{training.key}:")
+
+
+def _on_dask(scheduler: str, training: Training) -> list[ModelRecord]:
+    """The same on a Dask cluster. A candidate that no worker brought to an end is recorded as failed, and why."""
+    snapshot = queries.snapshot(training.snapshot_id)
+    with cluster.connected(scheduler) as client:
+        begun = {algorithm: _begin(training, snapshot, algorithm).id for algorithm in training.request.algorithms}
+        errors = cluster.run_on(client, train_candidate, training)
+    for algorithm, error in errors.items():
+        if queries.model(begun[algorithm]).status is Status.RUNNING:
+            reason = _reason(error)
+            log.warning("%s: failed: %s", algorithm, reason)
+            history.fail_model(begun[algorithm], reason, None)
+    tracking.end_abandoned(training.run)
+    return queries.run_models(training.request.project_name, f"{training.key}:")
+
+
+def _begin(training: Training, snapshot: SnapshotRecord, algorithm: str) -> ModelRecord:
+    return history.start_model(
+        snapshot, algorithm, training.request.hyperparams[algorithm], f"{training.key}:{algorithm}"
+    )
 
 
 def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
@@ -67,7 +91,7 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
     """
     request = training.request
     snapshot = queries.snapshot(training.snapshot_id)
-    model = history.start_model(snapshot, algorithm, request.hyperparams[algorithm], f"{training.key}:{algorithm}")
+    model = _begin(training, snapshot, algorithm)
     if model.status is Status.TRAINED:  # a retry of a run that had finished this one
         return model
     log.info("%s: training", algorithm)
@@ -216,7 +240,7 @@ def _limited(threads: int) -> Iterator[None]:
         yield
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """One line; the type is said unless the error is ours and speaks for itself."""
     printable = "".join(character if character.isprintable() else " " for character in str(error))
     printable = printable.partition("Stack trace:")[0]  # xgboost's
