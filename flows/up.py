@@ -117,9 +117,12 @@ def _commands(own: dict[str, int]) -> dict[str, list[str]]:
 def _environment(own: dict[str, int]) -> dict[str, str]:
     """The parts' environment: whoever runs `up` made its settings, the rest is in the file that only they may read."""
     kept = up_env.read()
-    password = kept.get("FRONTRUNNER_TOKEN") or secrets.token_urlsafe(24)
-    shared = {"FRONTRUNNER_TOKEN": os.environ.get("FRONTRUNNER_TOKEN") or password}
-    shared["FRONTRUNNER_URL"] = f"http://{HOST}:{own['predictions']}"
+    password = kept.get("FRONTRUNNER_PASSWORD") or secrets.token_urlsafe(24)
+    shared = {
+        "FRONTRUNNER_PASSWORD": password,
+        "FRONTRUNNER_TOKEN": os.environ.get("FRONTRUNNER_TOKEN") or password,
+        "FRONTRUNNER_URL": f"http://{HOST}:{own['predictions']}",
+    }
     private: dict[str, str] = {}
     if "prefect" in own:
         origin = f"http://{HOST}:{own['prefect']}"

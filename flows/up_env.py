@@ -1,6 +1,7 @@
 """`.frontrunner/up.env`: where the servers of `frontrunner up` are, and their password; and whether it runs."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +45,11 @@ def read() -> dict[str, str]:
     """What was written last, also by an `up` that has ended."""
     if not _path().exists():
         return {}
-    return dict(line.split("=", 1) for line in _path().read_text().splitlines() if not line.startswith("#"))
+    try:
+        words = shlex.split(_path().read_text(), comments=True)
+    except ValueError:  # damaged: it is written anew
+        return {}
+    return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 def write(values: dict[str, str]) -> None:
@@ -52,7 +57,7 @@ def write(values: dict[str, str]) -> None:
     new = _path().with_suffix(".new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(ABOUT + "".join(f"{name}={value}\n" for name, value in values.items()))
+        file.write(ABOUT + "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()))
     new.replace(_path())
 
 
