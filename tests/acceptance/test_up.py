@@ -143,7 +143,7 @@ class TestSafeByDefault:
         assert rebound.status_code == 403
 
     def test_the_password_stands_nowhere_else(self, running: Up) -> None:
-        secret = running.env["FRONTRUNNER_TOKEN"].encode()
+        secret = running.env["FRONTRUNNER_PASSWORD"].encode()
         holders = [
             path
             for path in running.folder.rglob("*")
