@@ -352,9 +352,11 @@ def serve(
 
 @app.command()
 def up(
-    prefect_port: Annotated[int, typer.Option(help="Of Prefect's server and pages. 0: any free one.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="Of MLflow's pages. 0: any free one.")] = 5000,
-    port: Annotated[int, typer.Option(help="Of the prediction service. 0: any free one.")] = 8000,
+    prefect_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of Prefect's server and pages. 0: any free one.")
+    ] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=0, max=65535, help="Of MLflow's pages. 0: any free one.")] = 5000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the prediction service. 0: any free one.")] = 8000,
 ) -> None:
     """Start Prefect, MLflow, a worker with every deployment, and the prediction service; Ctrl-C ends them.
 

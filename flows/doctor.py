@@ -57,6 +57,8 @@ def _finding(part: str, check: Callable[[], tuple[bool | None, str]]) -> Finding
         return Finding(part, False, f"no answer in {SECONDS} s: is its server up?")
     except FrontrunnerError as error:
         return Finding(part, False, str(error))
+    except Exception as error:  # noqa: BLE001  (whatever a server answers is a finding)
+        return Finding(part, False, f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _registry() -> tuple[bool | None, str]:

@@ -9,14 +9,18 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 from honcho.manager import Manager
+from honcho.printer import Printer
+from honcho.process import Process
 
 from flows import up_env
 from registry import settings
-from registry.errors import InvalidInput, PortTaken
+from registry.errors import InvalidInput, PortTaken, without_credentials
 
 HOST = "127.0.0.1"  # nothing here listens elsewhere: a team's servers stand behind a proxy with TLS
 USER = "frontrunner"
@@ -57,8 +61,35 @@ def up(prefect_port: int, mlflow_port: int, port: int) -> int:
             servers.add_process(name, "exec " + shlex.join(command), env=environment)
         # A terminal that is closed ends it like Ctrl-C.
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-        servers.loop()
+        try:
+            servers.loop()
+        finally:
+            servers.end_what_is_left()
         return 0 if servers.asked else servers.returncode or 1
+
+
+class _Log(Printer):  # type: ignore[misc]  # untyped
+    """Goes on when nobody reads any more: the terminal is closed, or Ctrl-C ended what it was piped to."""
+
+    def write(self, message: Any) -> None:
+        with suppress(OSError, ValueError):
+            super().write(message)
+
+
+class _Part(Process):  # type: ignore[misc]  # untyped
+    """One of the programs. The process that honcho forks for it ends it when `up` is gone without a word."""
+
+    def run(self, *arguments: Any) -> None:
+        Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
+        super().run(*arguments)
+
+    def _watch(self, parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        with suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGTERM)
+            time.sleep(WORKER_SECONDS)
+            os.killpg(self._child.pid, signal.SIGKILL)
 
 
 class _Servers(Manager):  # type: ignore[misc]  # untyped
@@ -66,10 +97,21 @@ class _Servers(Manager):  # type: ignore[misc]  # untyped
 
     asked = False
 
+    def __init__(self) -> None:
+        super().__init__(_Log())
+        self._process_ctor = _Part
+
     def terminate(self) -> None:
         self.asked = self.asked or not self._any_stopped()
         if self._all_started():  # before, honcho does not know whom to end
             super().terminate()
+
+    def end_what_is_left(self) -> None:
+        """Whatever went wrong here, nothing goes on without us."""
+        for process in self._processes.values():
+            if "pid" in process and "returncode" not in process:
+                with suppress(ProcessLookupError):
+                    os.killpg(process["pid"], signal.SIGKILL)
 
     def _any_stopped(self) -> bool:
         return self.asked or bool(super()._any_stopped())
@@ -93,12 +135,17 @@ def _end_worker(pid: int) -> None:
 
 def _own(ports: dict[str, int]) -> dict[str, int]:
     """The servers to start, by name, with their ports: those that no setting names."""
-    from prefect.settings import get_current_settings
-
-    theirs = {"prefect"} if get_current_settings().api.url else set()
+    theirs = {"prefect"} if _prefect_of_settings() else set()
     if urlsplit(settings.tracking_uri()).scheme in ("http", "https"):
         theirs.add("mlflow")
     return {name: _free(name, port) for name, port in ports.items() if name not in theirs}
+
+
+def _prefect_of_settings() -> str | None:
+    """A server that the environment or a profile of Prefect's names."""
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().api.url
 
 
 def _commands(own: dict[str, int]) -> dict[str, list[str]]:
@@ -117,13 +164,17 @@ def _commands(own: dict[str, int]) -> dict[str, list[str]]:
 def _environment(own: dict[str, int]) -> dict[str, str]:
     """The parts' environment: whoever runs `up` made its settings, the rest is in the file that only they may read."""
     kept = up_env.read()
-    password = kept.get("FRONTRUNNER_PASSWORD") or secrets.token_urlsafe(24)
+    password = kept.get("FRONTRUNNER_PASSWORD") or _secret()
     shared = {
         "FRONTRUNNER_PASSWORD": password,
-        "FRONTRUNNER_TOKEN": os.environ.get("FRONTRUNNER_TOKEN") or password,
+        # Another one: who may ask for predictions must not be able to run flows.
+        "FRONTRUNNER_TOKEN": os.environ.get("FRONTRUNNER_TOKEN") or kept.get("FRONTRUNNER_TOKEN") or _secret(),
         "FRONTRUNNER_URL": f"http://{HOST}:{own['predictions']}",
     }
     private: dict[str, str] = {}
+    if theirs := _prefect_of_settings():
+        private["PREFECT_API_URL"] = theirs
+        print(f"using Prefect at {without_credentials(theirs)}", file=sys.stderr)
     if "prefect" in own:
         origin = f"http://{HOST}:{own['prefect']}"
         shared |= {"PREFECT_API_URL": f"{origin}/api", "PREFECT_API_AUTH_STRING": f"{USER}:{password}"}
@@ -143,10 +194,16 @@ def _environment(own: dict[str, int]) -> dict[str, str]:
             "MLFLOW_AUTH_CONFIG_PATH": str(_auth_file()),
             "MLFLOW_AUTH_ADMIN_USERNAME": USER,
             "MLFLOW_AUTH_ADMIN_PASSWORD": password,
-            "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(24),
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": _secret(),
         }
     up_env.write(shared)
+    here = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), HOST, "localhost"]))
+    private |= {"NO_PROXY": here, "no_proxy": here}
     return os.environ | SETTINGS | private | shared
+
+
+def _secret() -> str:
+    return secrets.token_urlsafe(24)
 
 
 def _prepare(own_mlflow: bool) -> None:
@@ -171,6 +228,8 @@ def _free(name: str, port: int) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
+        except PermissionError:
+            raise InvalidInput(f"port {port} is not for you to take: choose one above 1023") from None
         except OSError as error:
             raise PortTaken(name, port, _holder(port)) from error
         return int(probe.getsockname()[1])

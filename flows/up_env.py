@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from registry import settings
 from registry.errors import AlreadyUp
 
+LOOK_SECONDS = 0.2
 ABOUT = """\
 # Written by `frontrunner up`: where its servers are, and their password.
 # Commands in this folder find them by it; for other programs: set -a; . .frontrunner/up.env
@@ -22,10 +23,12 @@ def of_running() -> dict[str, str]:
     if not _path().exists():
         return {}
     try:
-        with FileLock(_lock(), timeout=0):
+        with FileLock(_lock(), timeout=LOOK_SECONDS):  # another command may be looking
             return {}
     except Timeout:
         return {name: value for name, value in read().items() if name.startswith(("PREFECT_", "MLFLOW_"))}
+    except PermissionError:  # another's folder
+        return {}
 
 
 @contextmanager
@@ -34,7 +37,7 @@ def alone() -> Iterator[None]:
     home().mkdir(parents=True, exist_ok=True)
     lock = FileLock(_lock())
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOOK_SECONDS)
     except Timeout:
         raise AlreadyUp(value for name, value in read().items() if name.endswith("_URL")) from None
     with lock:

@@ -46,7 +46,10 @@ def _end(worker: psutil.Process) -> None:
             process.kill()
     worker.terminate()
     for run_id in runs:
-        _crashed(run_id)
+        try:
+            _crashed(run_id)
+        except Exception as error:  # noqa: BLE001  (its server may be gone already)
+            print(f"flow run {run_id} may stay as running: {error}", flush=True)
 
 
 def _flow_run(process: psutil.Process) -> str | None:

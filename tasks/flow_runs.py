@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from httpx import HTTPError
 from prefect import tags
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 
@@ -55,8 +56,11 @@ def tagged(project_name: str) -> Iterator[None]:
     tag = f"project:{project_name}"
     context = FlowRunContext.get()
     if context and context.flow_run:
-        with get_client(sync_client=True) as client:
-            client.update_flow_run(context.flow_run.id, tags=sorted({*context.flow_run.tags, tag}))
+        try:
+            with get_client(sync_client=True) as client:
+                client.update_flow_run(context.flow_run.id, tags=sorted({*context.flow_run.tags, tag}))
+        except (PrefectHTTPStatusError, HTTPError) as error:  # a rollback does not wait for its tag
+            log.warning("the run has no tag %s: %s", tag, error)
     with tags(tag):
         yield
 

@@ -1,15 +1,19 @@
 """What people read: the leaderboard and the decision, on the Prefect run page and at the terminal."""
 
+import hashlib
 import json
+import logging
 import re
 from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
+from httpx import HTTPError
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
+from prefect.exceptions import PrefectHTTPStatusError
 
 from registry import queries
 from registry.values import Decision, DeployResult, ModelRecord
@@ -22,6 +26,8 @@ from tasks.promotion import Asked, said
 from tasks.snapshots import Training, rows
 from tasks.statistics import statistics_table
 from tasks.tracking import note_run
+
+log = logging.getLogger("frontrunner")
 
 PAGE_COLUMNS = 100  # of a snapshot are shown on the run's page
 CHART_DEPLOYMENTS = 200  # are drawn
@@ -91,9 +97,9 @@ def report_training(training: Training, models: list[ModelRecord], decision: Dec
 def report_deploy(result: DeployResult, asked: Asked) -> None:
     """What was live, what is, and how to undo it, on the run's page."""
     words = said(result, asked)
-    parts = [f"**{words}**", _markdown(_before_and_after(result)), f"Why this model: {WHY[result.strategy]}."]
+    parts = [f"**{_plain(words)}**", _markdown(_before_and_after(result)), f"Why this model: {WHY[result.strategy]}."]
     if asked.reason:
-        parts.append(f"The reason that was given: {asked.reason}")
+        parts.append(f"The reason that was given: {_plain(asked.reason)}")
     if result.changed and not result.planned:
         parts.append(_undo(result, asked))
     _publish("deploy", result.project_name, "\n\n".join([*parts, *_over_time(result.project_name)]), words)
@@ -143,7 +149,7 @@ def _baseline(training: Training) -> dict[str, float]:
 
 def _page(result: TrainResult, training: Training, ranked: list[ModelRecord], decision: Decision) -> str:
     """The decision, the leaderboard with its MLflow runs, what has been live, and how the best model was made."""
-    parts = [f"**{result.reason}**", _trained_on(training, decision), _markdown(_ranks(result, training))]
+    parts = [f"**{_plain(result.reason)}**", _trained_on(training, decision), _markdown(_ranks(result, training))]
     parts += ["All metrics:", _markdown(_all_metrics(result)), *_over_time(result.project_name)]
     best = ranked[0]
     if best.hyperparams:
@@ -182,6 +188,11 @@ def _all_metrics(result: TrainResult) -> list[list[str]]:
         ["", *names],
         *([algorithm, *(_figure(metrics.get(name)) for name in names)] for algorithm, metrics in rows),
     ]
+
+
+def _plain(text: str) -> str:
+    """As it is: what somebody wrote makes no link and no picture."""
+    return re.sub(r"([\\\[\]<>|`*])", r"\\\1", text)
 
 
 def _markdown(lines: list[list[str]]) -> str:
@@ -234,7 +245,7 @@ def _undo(result: DeployResult, asked: Asked) -> str:
     if result.previous_model_id is None:
         return "Nothing was live before it, so there is nothing to go back to."
     first = f"release model {result.previous_model_id} from quarantine, then " if asked.quarantine else ""
-    return f"To undo it: {first}run the deployment `rollback` with project_name `{result.project_name}`."
+    return f"To undo it: {first}run the deployment `rollback` with project_name ``{result.project_name}``."
 
 
 def _over_time(project_name: str) -> list[str]:
@@ -250,5 +261,10 @@ def _over_time(project_name: str) -> list[str]:
 def _publish(key: str, project_name: str, markdown: str, description: str) -> None:
     """On the run's page; in the list of artifacts each project has its own. Outside of a flow run there is no page."""
     if FlowRunContext.get():
-        name = re.sub("[^a-z0-9]+", "-", f"{project_name} {key}".lower()).strip("-")
-        create_markdown_artifact(markdown, key=name, description=description)
+        name = re.sub("[^a-z0-9]+", "-", project_name.lower()).strip("-")
+        if name != project_name:  # others may come to the same
+            name = f"{name}-{hashlib.sha256(project_name.encode()).hexdigest()[:6]}".strip("-")
+        try:
+            create_markdown_artifact(markdown, key=f"{name}-{key}", description=description)
+        except (PrefectHTTPStatusError, HTTPError) as error:  # what was done is done
+            log.warning("the run's page has no %s: %s", key, error)

@@ -222,14 +222,26 @@ def test_ctrl_c_at_any_moment_leaves_nothing(tmp_path: Path) -> None:
                 time.sleep(seconds)
             code = started.press_ctrl_c()
             assert code in (0, 130), started.log.read_text()[-3000:]
-            until = time.monotonic() + 5  # orphans of what was killed are reaped by init
-            while started.left() and time.monotonic() < until:
-                time.sleep(0.1)
-            assert started.left() == [], seconds
+            assert started.gone() == [], seconds
         if (here / ".frontrunner").exists():
             with FileLock(here / ".frontrunner" / "up.lock", timeout=0):
                 pass
     assert "Traceback" not in started.log.read_text()
+
+
+def test_ctrl_c_that_also_ends_what_it_is_piped_to(tmp_path: Path) -> None:
+    with up(folder(tmp_path / "here"), piped=True) as started:
+        started.wait_for(READY)
+        started.press_ctrl_c()
+        assert started.gone(20) == []
+
+
+def test_one_that_is_killed_takes_its_servers_with_it(tmp_path: Path) -> None:
+    with up(folder(tmp_path / "here")) as started:
+        started.wait_for(READY)
+        started.process.kill()
+        started.process.wait()
+        assert started.gone(30) == []
 
 
 def test_ctrl_c_in_the_middle_of_a_training_leaves_no_run_that_seems_to_run(tmp_path: Path) -> None:
@@ -251,7 +263,7 @@ def test_ctrl_c_in_the_middle_of_a_training_leaves_no_run_that_seems_to_run(tmp_
         run = prefect(started, "POST", f"/deployments/{found}/create_flow_run", json=asked).json()["id"]
         started.wait_for("svm: training")
         assert started.press_ctrl_c() == 0
-        assert started.left() == []
+        assert started.gone() == []
     with sqlite3.connect(here / ".frontrunner" / "prefect" / "prefect.db") as connection:
         states = dict(connection.execute("SELECT id, state_type FROM flow_run"))
     assert states[run] in ("CRASHED", "CANCELLED", "FAILED")

@@ -63,7 +63,7 @@ class TestThePageOfADeploy:
         assert "| was live | 2 | svm | 0.8000 |" in page.data
         assert "| is live | 1 | linear | 0.7000 |" in page.data
         assert "Why this model: it was live before." in page.data
-        assert "To undo it: run the deployment `rollback` with project_name `churn`." in page.data
+        assert "To undo it: run the deployment `rollback` with project_name ``churn``." in page.data
         assert "![the live model's F1 over time](data:image/png;base64," in page.data
 
     def test_undoing_a_quarantine_begins_with_a_release(self, story: Story) -> None:

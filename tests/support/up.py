@@ -55,6 +55,13 @@ class Up:
         os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(60)
 
+    def gone(self, seconds: float = 5) -> list[str]:
+        """What is still there of it after so many seconds; orphans are reaped by init."""
+        until = time.monotonic() + seconds
+        while self.left() and time.monotonic() < until:
+            time.sleep(0.1)
+        return self.left()
+
     def left(self) -> list[str]:
         """What it started and that is still there."""
         return [line for process in psutil.process_iter() if (line := self._ours(process))]
@@ -67,13 +74,13 @@ class Up:
 
 
 @contextmanager
-def up(path: Path, *options: str) -> Iterator[Up]:
+def up(path: Path, *options: str, piped: bool = False) -> Iterator[Up]:
     """Started, not necessarily ready yet; at the end nothing of it is left."""
     mark, log = uuid4().hex, path / f"up-{uuid4().hex[:6]}.log"
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [FRONTRUNNER, "up", *(options or FREE_PORTS)],
+            [*(["sh", "-c", '"$@" | cat', "sh"] if piped else []), FRONTRUNNER, "up", *(options or FREE_PORTS)],
             stdout=out,
             stderr=subprocess.STDOUT,
             env=clean | {"UP_MARK": mark},
