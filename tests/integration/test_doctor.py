@@ -1,6 +1,7 @@
 """What `frontrunner doctor` finds, and the mend that it names."""
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,19 @@ def story(workspace: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch) 
     return story
 
 
-def test_an_empty_folder_is_neither_good_nor_bad(workspace: Path) -> None:
+@pytest.fixture
+def no_prefect() -> Iterator[None]:
+    """As if no test of this process had a server."""
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        yield
+
+
+def test_an_empty_folder_is_neither_good_nor_bad(no_prefect: None, workspace: Path) -> None:
     assert {finding.ok for finding in examine()} == {None}
     assert not (workspace / ".frontrunner").exists()
 
 
-def test_all_is_well(story: Story) -> None:
+def test_all_is_well(no_prefect: None, story: Story) -> None:
     assert {finding.part: finding.ok for finding in examine()} == {
         "registry": True, "MLflow": True, "Prefect": None, "alias of churn": True, "files of churn": True
     }  # fmt: skip

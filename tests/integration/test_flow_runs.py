@@ -6,10 +6,13 @@ import time
 from contextvars import copy_context
 from pathlib import Path
 from threading import Barrier, Thread
+from uuid import UUID
 
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.objects import Artifact
 
 from flows.deploy import deploy, rollback
 from registry.errors import (
@@ -57,7 +60,7 @@ class TestThePageOfADeploy:
         with get_client(sync_client=True) as client:
             run = client.read_flow_run(state.state_details.flow_run_id)
             assert "project:churn" in run.tags
-            page = next(a for a in client.read_artifacts() if a.flow_run_id == run.id)
+        page = page_of(run.id)
         assert page.key == "churn-deploy"
         assert page.description == state.message
         assert "| was live | 2 | svm | 0.8000 |" in page.data
@@ -68,9 +71,7 @@ class TestThePageOfADeploy:
 
     def test_undoing_a_quarantine_begins_with_a_release(self, story: Story) -> None:
         state = rollback("churn", quarantine=True, reason="it refuses every loan", return_state=True)
-        with get_client(sync_client=True) as client:
-            pages = client.read_artifacts()
-        page = next(a for a in pages if a.flow_run_id == state.state_details.flow_run_id)
+        page = page_of(state.state_details.flow_run_id)
         assert "To undo it: release model 2 from quarantine, then run" in page.data
         assert "The reason that was given: it refuses every loan" in page.data
 
@@ -157,6 +158,12 @@ class TestRetries:
             tries(BadData("a column is missing"), until=2)
         with pytest.raises(CandidateFailed):
             tries(CandidateFailed("svm: it does not converge"), until=2)
+
+
+def page_of(run_id: UUID) -> Artifact:
+    with get_client(sync_client=True) as client:
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+        return client.read_artifacts(artifact_filter=of_run)[0]
 
 
 def tries(error: Exception, until: int) -> int:
