@@ -6,25 +6,19 @@ import shlex
 import signal
 import socket
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
-from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-from honcho.manager import Manager
-from honcho.printer import Printer
-from honcho.process import Process
 
 from flows import up_env
+from flows.together import Together
 from registry import settings
 from registry.errors import InvalidInput, PortTaken, without_credentials
 
 HOST = "127.0.0.1"  # nothing here listens elsewhere: a team's servers stand behind a proxy with TLS
 USER = "frontrunner"
-WORKER_SECONDS = 15  # for what the worker runs to tell Prefect that it ends
 
 # What the programs are told in any case: nothing calls home, no other site's page can use Prefect, the turns of
 # trainings outlive a restart of its server, and MLflow runs no jobs of its own.
@@ -56,7 +50,7 @@ def up(prefect_port: int, mlflow_port: int, port: int) -> int:
         own = _own(ports)
         environment = _environment(own)
         _prepare("mlflow" in own)
-        servers = _Servers()
+        servers = Together()
         for name, command in _commands(own).items():
             servers.add_process(name, "exec " + shlex.join(command), env=environment)
         # A terminal that is closed ends it like Ctrl-C.
@@ -66,71 +60,6 @@ def up(prefect_port: int, mlflow_port: int, port: int) -> int:
         finally:
             servers.end_what_is_left()
         return 0 if servers.asked else servers.returncode or 1
-
-
-class _Log(Printer):  # type: ignore[misc]  # untyped
-    """Goes on when nobody reads any more: the terminal is closed, or Ctrl-C ended what it was piped to."""
-
-    def write(self, message: Any) -> None:
-        with suppress(OSError, ValueError):
-            super().write(message)
-
-
-class _Part(Process):  # type: ignore[misc]  # untyped
-    """One of the programs. The process that honcho forks for it ends it when `up` is gone without a word."""
-
-    def run(self, *arguments: Any) -> None:
-        Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
-        super().run(*arguments)
-
-    def _watch(self, parent: int) -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        with suppress(ProcessLookupError):
-            os.killpg(self._child.pid, signal.SIGTERM)
-            time.sleep(WORKER_SECONDS)
-            os.killpg(self._child.pid, signal.SIGKILL)
-
-
-class _Servers(Manager):  # type: ignore[misc]  # untyped
-    """Ends the worker before the servers that it talks to, and minds Ctrl-C while processes still start."""
-
-    asked = False
-
-    def __init__(self) -> None:
-        super().__init__(_Log())
-        self._process_ctor = _Part
-
-    def terminate(self) -> None:
-        self.asked = self.asked or not self._any_stopped()
-        if self._all_started():  # before, honcho does not know whom to end
-            super().terminate()
-
-    def end_what_is_left(self) -> None:
-        """Whatever went wrong here, nothing goes on without us."""
-        for process in self._processes.values():
-            if "pid" in process and "returncode" not in process:
-                with suppress(ProcessLookupError):
-                    os.killpg(process["pid"], signal.SIGKILL)
-
-    def _any_stopped(self) -> bool:
-        return self.asked or bool(super()._any_stopped())
-
-    def _killall(self, force: bool = False) -> None:
-        worker = self._processes["worker"]
-        if not force and "returncode" not in worker:
-            _end_worker(worker["pid"])
-        super()._killall(force)
-
-
-def _end_worker(pid: int) -> None:
-    """It first ends what it runs; its whole group goes in the end."""
-    until = time.monotonic() + WORKER_SECONDS
-    with suppress(ProcessLookupError):  # it is gone
-        os.kill(pid, signal.SIGTERM)
-        while time.monotonic() < until:
-            os.killpg(pid, 0)
-            time.sleep(0.1)
 
 
 def _own(ports: dict[str, int]) -> dict[str, int]:

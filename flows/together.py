@@ -1,0 +1,79 @@
+"""Programs that start and end as one, by honcho: a worker, and the servers that it talks to."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from threading import Thread
+from typing import Any
+
+from honcho.manager import Manager
+from honcho.printer import Printer
+from honcho.process import Process
+
+WORKER_SECONDS = 15  # for what the worker runs to tell Prefect that it ends
+
+
+class _Log(Printer):  # type: ignore[misc]  # untyped
+    """Goes on when nobody reads any more: the terminal is closed, or Ctrl-C ended what it was piped to."""
+
+    def write(self, message: Any) -> None:
+        with suppress(OSError, ValueError):
+            super().write(message)
+
+
+class _Part(Process):  # type: ignore[misc]  # untyped
+    """One of the programs. The process that honcho forks for it ends it when `up` is gone without a word."""
+
+    def run(self, *arguments: Any) -> None:
+        Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
+        super().run(*arguments)
+
+    def _watch(self, parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        with suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGTERM)
+            time.sleep(WORKER_SECONDS)
+            os.killpg(self._child.pid, signal.SIGKILL)
+
+
+class Together(Manager):  # type: ignore[misc]  # untyped
+    """Ends the worker before the servers that it talks to, and minds Ctrl-C while processes still start."""
+
+    asked = False
+
+    def __init__(self) -> None:
+        super().__init__(_Log())
+        self._process_ctor = _Part
+
+    def terminate(self) -> None:
+        self.asked = self.asked or not self._any_stopped()
+        if self._all_started():  # before, honcho does not know whom to end
+            super().terminate()
+
+    def end_what_is_left(self) -> None:
+        """Whatever went wrong here, nothing goes on without us."""
+        for process in self._processes.values():
+            if "pid" in process and "returncode" not in process:
+                with suppress(ProcessLookupError):
+                    os.killpg(process["pid"], signal.SIGKILL)
+
+    def _any_stopped(self) -> bool:
+        return self.asked or bool(super()._any_stopped())
+
+    def _killall(self, force: bool = False) -> None:
+        worker = self._processes["worker"]
+        if not force and "returncode" not in worker:
+            _end_worker(worker["pid"])
+        super()._killall(force)
+
+
+def _end_worker(pid: int) -> None:
+    """It first ends what it runs; its whole group goes in the end."""
+    until = time.monotonic() + WORKER_SECONDS
+    with suppress(ProcessLookupError):  # it is gone
+        os.kill(pid, signal.SIGTERM)
+        while time.monotonic() < until:
+            os.killpg(pid, 0)
+            time.sleep(0.1)
