@@ -115,7 +115,11 @@ def _http_rows(what: str, found: dict[str, list[dict[str, float]]]) -> list[Row]
     def of(side: str, figure: str) -> list[float]:
         return [load[figure] for load in found[side]]
 
-    wanted = (("p50_ms", "latency p50", "ms", ""), ("p99_ms", "latency p99", "ms", ""), ("per_second", "requests", "/s", "≥ 10"))
+    wanted = (
+        ("p50_ms", "latency p50", "ms", ""),
+        ("p99_ms", "latency p99", "ms", ""),
+        ("per_second", "requests", "/s", "≥ 10"),
+    )
     return [
         Row("predict", f"{what}, {name}", unit, of("ours", figure), "mlflow models serve", of("theirs", figure), target)
         for figure, name, unit, target in wanted

@@ -105,9 +105,7 @@ def threads(count: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(count), "OPENBLAS_NUM_THREADS": str(count)}
 
 
-def run(
-    command: list[str], folder: Path, env: Mapping[str, str], watch: Callable[[int], None] | None = None
-) -> Ran:
+def run(command: list[str], folder: Path, env: Mapping[str, str], watch: Callable[[int], None] | None = None) -> Ran:
     """A whole process, from its start to its end. `watch` gets its id every tenth of a second while it runs.
 
     Raises:
@@ -187,7 +185,9 @@ def percentile(values: list[float], percent: float) -> float:
 
 def machine() -> dict[str, str]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    names = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     packages = ("scikit-learn", "xgboost", "mlflow", "prefect", "sqlalchemy", "skops")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -211,7 +211,9 @@ def table(rows: list[Row], where: dict[str, str]) -> str:
     head = ["section", "what", "ours", "yardstick", "its", "ratio", "spread", "rounds", "target"]
     lines = [head, *(_cells(row) for row in rows)]
     widths = [max(len(line[number]) for line in lines) for number in range(len(head))]
-    text = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join([*text, "", "; ".join(f"{name} {value}" for name, value in where.items())])
 
@@ -225,7 +227,7 @@ def _cells(row: Row) -> list[str]:
         row.yardstick,
         _figure(row.theirs, row.unit, row.theirs_p99) if row.theirs else "",
         f"{median(ratios):.3g}" if ratios else "",
-        f"{min(ratios):.3g} – {max(ratios):.3g}" if ratios else "",
+        f"{min(ratios):.3g} to {max(ratios):.3g}" if ratios else "",
         str(len(ratios) if ratios else len(row.ours)),
         row.target,
     ]
