@@ -1,4 +1,4 @@
-"""Frontrunner beside its yardsticks: python -m benchmarks [SECTION …]. README.md beside this file says what they mean."""
+"""Frontrunner beside its yardsticks: python -m benchmarks [SECTION …]. README.md here says what they mean."""
 
 import argparse
 import json

@@ -1,8 +1,8 @@
 """What one more candidate costs beyond its own fit.
 
-Each training is a whole process beside running servers. What it takes beyond its fits is its wall time less the seconds of
-fit and score that its leaderboard says, these divided by the cores, as the best of schedules would have them: nothing that
-the product does is hidden in what is subtracted. One more candidate is then (beyond(n) - beyond(1)) / (n - 1).
+Each training is a whole process beside running servers. What it takes beyond its fits is its wall time less the seconds
+of fit and score that its leaderboard says, these divided by the cores as the best of schedules would have them, so that
+nothing that the product does hides in what is subtracted. One more candidate is (beyond(n) - beyond(1)) / (n - 1).
 """
 
 import json

@@ -12,7 +12,7 @@ CODE = "import sys; from benchmarks.data import write; write(sys.argv[1], int(sy
 
 
 def generated(folder: Path, count: int, options: Options) -> Path:
-    """`folder/COUNT.parquet`, a link to where it is kept if that is somewhere. Another process makes it: see `shared`."""
+    """`folder/COUNT.parquet`, a link to where it is kept if it is. Another process makes it: `shared` says why."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = (options.cache or folder) / f"{count}.parquet"
     if not kept.exists():

@@ -1,8 +1,8 @@
 """How time and memory grow with the rows: ten thousand to ten million of thirty float columns.
 
-Every training is of a new project beside running servers, so its rows are read, frozen and fitted. The bare fit reads the
-same file with pandas, splits, fits and scores the same two models with all cores. The peak of memory is the kernel's, of
-the largest process; for four candidates at once it is what all processes of the training have together (PSS).
+Every training is of a new project beside running servers, so its rows are read, frozen and fitted. The bare fit reads
+the same file with pandas, splits, fits and scores the same two models with all cores. The peak of memory is the
+kernel's, of the largest process; for four candidates it is what all processes of a training have together (PSS).
 """
 
 import json

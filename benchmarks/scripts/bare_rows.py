@@ -1,4 +1,4 @@
-"""The yardstick of `rows`: bare_rows.py ROWS.parquet HYPERPARAMS, the latter {algorithm: {parameter: value}} as JSON."""
+"""The yardstick of `rows`: bare_rows.py ROWS.parquet HYPERPARAMS, these {algorithm: {parameter: value}}."""
 
 import json
 import sys

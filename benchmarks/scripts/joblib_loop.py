@@ -1,4 +1,4 @@
-"""The yardstick of `long`: joblib_loop.py ROWS.parquet HYPERPARAMS, the latter {algorithm: {parameter: value}} as JSON."""
+"""The yardstick of `long`: joblib_loop.py ROWS.parquet HYPERPARAMS, these {algorithm: {parameter: value}}."""
 
 # ruff: noqa: ANN001, ANN201  (as people write it)
 
