@@ -16,14 +16,14 @@ ROWS, QUICK_ROWS = 50_000, 3_000
 JOBLIB = "joblib, the longest first"
 # The longest first.
 HYPERPARAMS = {
-    "gradient_boosting_trees": {"n_estimators": 50},
-    "random_forest": {"n_estimators": 40},
+    "random_forest": {"n_estimators": 50},
+    "gradient_boosting_trees": {"n_estimators": 80},
+    "bagging": {"n_estimators": 35},
+    "extra_trees": {"n_estimators": 100},
     "ada_boost": {"n_estimators": 60},
-    "bagging": {"n_estimators": 30},
-    "extra_trees": {"n_estimators": 80},
-    "hist_gradient_boosting": {"max_iter": 500},
-    "xgboost": {"n_estimators": 600},
-    "xgboost_random_forest": {"n_estimators": 200},
+    "xgboost": {"n_estimators": 1000},
+    "xgboost_random_forest": {"n_estimators": 500},
+    "hist_gradient_boosting": {"max_iter": 1500},
 }
 
 

@@ -53,7 +53,7 @@ def measure(options: Options, folder: Path) -> list[Row]:
     asked = ["bench", "--task", "regression", "--relation-name", "files:10000.parquet", "--y-column-name", "target"]
     run([FRONTRUNNER, "train", *asked, "--algorithms", ",".join(ALGORITHMS)], folder, env)
     rows = []
-    for algorithm in ALGORITHMS:
+    for algorithm in ALGORITHMS[:1] if options.quick else ALGORITHMS:
         run([FRONTRUNNER, "deploy", "bench", "--algorithm-name", algorithm], folder, env)
         rows += _in_process(algorithm, options)
         rows += _over_http(algorithm, folder, env, options)
