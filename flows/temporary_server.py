@@ -1,7 +1,7 @@
 """A Prefect server for one command, begun before anything heavy is imported: both wake at the same time.
 
-Prefect would start one itself when the first flow asks for it: then one waits for the other, and Prefect's whole server is
-imported into the command, too.
+Prefect would start one itself when the first flow asks for it: then one waits for the other, and Prefect's whole server
+is imported into the command, too.
 """
 
 import atexit
@@ -34,9 +34,9 @@ class TemporaryServer:
     def __init__(self) -> None:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}/api"
-        self._said = TemporaryFile()
+        self._said = TemporaryFile()  # noqa: SIM115  (as long as the server)
         env = os.environ | {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603  (our own module)
             [sys.executable, "-m", "flows.temporary_server", str(port)],
             env=env,
             stdout=self._said,

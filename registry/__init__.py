@@ -1,5 +1,17 @@
 """What is remembered (projects, snapshots, models, every deployment) and which model is live."""
 
-from registry.predictor import Predictor
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from registry.predictor import Predictor
 
 __all__ = ["Predictor"]
+
+
+def __getattr__(name: str) -> Any:
+    """A program that imports it does not wait for SQLAlchemy before it needs the registry."""
+    if name == "Predictor":
+        from registry.predictor import Predictor
+
+        return Predictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

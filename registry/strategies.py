@@ -38,7 +38,9 @@ def rollback(project_id: int, algorithm_name: str | None = None, steps: int = 1)
         later.model_id == Deployment.model_id,
         later.seq > Deployment.seq,
     )
-    earlier = _deployed(project_id).where(Model.id != live_id, FREE, ~again)
+    earlier = _deployed(project_id).where(Model.id != live_id, FREE)
+    if steps > 1:  # the newest of all is its model's last
+        earlier = earlier.where(~again)
     return _of(algorithm_name, earlier).order_by(Deployment.seq.desc()).offset(steps - 1).limit(1)
 
 

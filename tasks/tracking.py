@@ -182,7 +182,7 @@ def save_model(parent: Run, run_id: str, model: ModelRecord, pipeline: Any, X: A
     from mlflow.utils import requirements_utils
 
     # MLflow would read through every installed package (half a second) to check the versions that we read from them.
-    requirements_utils._PACKAGES_TO_MODULES = {}  # noqa: SLF001
+    requirements_utils._PACKAGES_TO_MODULES = {}  # type: ignore[assignment]  # noqa: SLF001
     with translated(), TemporaryDirectory(prefix="frontrunner-") as folder:
         store = client()
         logged = store.create_logged_model(
@@ -229,9 +229,9 @@ def log_details(
         mlflow = client()
         mlflow.log_dict(run_id, preprocessing, "preprocessing.json")
         for name, figure in figures.items():
-            engine = figure.get_layout_engine()
-            engine.execute(figure)
-            figure.set_layout_engine("none")  # saving would lay it out twice more
+            if engine := figure.get_layout_engine():
+                engine.execute(figure)
+                figure.set_layout_engine("none")  # saving would lay it out twice more
             mlflow.log_figure(run_id, figure, f"plots/{name}.png")
         if found:
             mlflow.log_batch(run_id, params=[Param(name, str(value)) for name, value in found.params.items()])

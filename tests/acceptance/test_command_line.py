@@ -237,7 +237,7 @@ class TestPredicting:
             asked = {"dataframe_records": [self.ROW]}
             assert httpx.post(f"{address}/projects/exercise/predict", json=asked).status_code == 401
             headers = {"Authorization": "Bearer secret"}
-            answer = httpx.post(f"{address}/projects/exercise/predict", json=asked, headers=headers)
+            answer = httpx.post(f"{address}/projects/exercise/predict", json=asked, headers=headers, timeout=60)
             assert answer.json()["predictions"] == Predictor("exercise").predict([self.ROW]).tolist()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import doctor
 from flows.doctor import Finding, examine
 from registry import queries, session
 from registry.settings import mlflow_ui
