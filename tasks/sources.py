@@ -23,7 +23,6 @@ DUCKDB = "duckdb:///"  # read by its own package, which needs no driver of SQLAl
 CSV_BLOCK = 2**31 - 1  # bytes; a column's type is told from the first block
 CSV_PART = 2**22  # bytes; Arrow reads some thirty of them ahead
 PART_ROWS = 50_000
-READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
 # What a database knows of itself, its users among it: no rows to train on. PostgreSQL's own begin with pg_.
 SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
 
@@ -352,10 +351,10 @@ def database(source: str, url: str, name: str, *, write: bool = False) -> "Itera
     file = engine.url.database if engine.dialect.name == "sqlite" else None
     if file and not Path(file).is_file():  # SQLite would make an empty one
         raise BadData(f"the database file of source {source!r} does not exist")
-    if not write and (read_only := READ_ONLY.get(engine.dialect.name)):
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(read_only))
+    if not write and engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
     try:
-        yield engine
+        yield engine if write else engine.execution_options(postgresql_readonly=True)
     except SQLAlchemyError as error:
         reason, verb = (
             str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0],
