@@ -65,7 +65,7 @@ def imported(rows: Rows, name: str, places: Places) -> None:
             _refuse_known(session, name, snapshot.get("request_key", ""))
         for table in TABLES:
             for row in rows(table):
-                new = row | dict.fromkeys(ELSEWHERE & row.keys()) | places.get((table, row["id"]), {})
+                new = row | _forgotten(Base.metadata.tables[table], row) | places.get((table, row["id"]), {})
                 new |= {"name": name} if table == Project.__tablename__ else {}
                 ids[table][row["id"]] = _inserted(session, Base.metadata.tables[table], new, ids)
         if len(ids[Project.__tablename__]) != 1:
@@ -85,6 +85,12 @@ def _refuse_known(session: Session, name: str, request_key: str) -> None:
         raise ProjectImported(there)
     if session.scalar(select(Project.id).where(Project.name == name)) is not None:
         raise ProjectExists(name)
+
+
+def _forgotten(table: Table, row: Row) -> Row:
+    """What a row says of files and of an MLflow that are not here: nobody may read, or delete, by that."""
+    names = {name for name in row if name in ELSEWHERE or name.endswith("_uri")} & set(table.c.keys())
+    return {name: None if table.c[name].nullable else "" for name in names}
 
 
 def _inserted(session: Session, table: Table, row: Row, ids: dict[str, dict[int, int]]) -> int:

@@ -163,9 +163,10 @@ def _lines(
 
 
 def _artifact(kept: Kept, row: Row) -> Artifact | None:
-    """None where there never was a file, or where it was pruned."""
+    """None where there never was a file, or where it is not kept any more."""
     uri, sha256, size = (row[f"{kept.prefix}_{part}"] for part in ("uri", "sha256", "bytes"))
-    return Artifact(uri, sha256, size) if uri and sha256 and not row.get("pruned_at") else None
+    gone = row.get("status", "trained") != "trained" or row.get("pruned_at")
+    return Artifact(uri, sha256, size) if uri and sha256 and not gone else None
 
 
 def _add_files(out: Writer, wanted: dict[str, tuple[Artifact, bool]]) -> None:

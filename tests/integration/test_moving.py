@@ -31,10 +31,10 @@ from registry.errors import (
     TrackingUnavailable,
     UnknownProject,
 )
-from registry.schema import Base
+from registry.schema import Base, Model, Snapshot
 from registry.values import Terms
 from registry.vocabulary import Task
-from tasks import archive, tracking
+from tasks import archive, moving, tracking
 from tasks.comparison import predictions_kept
 from tasks.mirror import mirrored_model_id
 from tasks.moving import export_project, import_project
@@ -194,8 +194,31 @@ class TestElsewhere:
                 import_project(export.file, name)
         assert in_it() == there
 
+    def test_what_has_no_file_any_more(self, elsewhere: str, monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
+        """Its row goes without it, and forgets where the file was: it is another store's."""
+        story = Story("old")
+        with session.transaction(write=True) as opened:
+            opened.get_one(Snapshot, story.snapshot.id).artifact_uri = ""
+            opened.get_one(Snapshot, story.snapshot.id).hashes_uri = ""
+            opened.get_one(Model, story.failed()).artifact_uri = "file:///somewhere/else/model.skops"
+        assert export_project("old", Path("old.zip")).files == 0
+        monkeypatch.setenv("REGISTRY_URL", f"sqlite:///{workspace / 'third.db'}")
+        assert import_project(Path("old.zip")).models == 1
+        with session.transaction() as opened:
+            assert opened.scalars(select(Model.artifact_uri)).all() == [None]
+            assert opened.scalars(select(Snapshot.artifact_uri)).all() == [""]
+
 
 class TestTheFile:
+    def test_a_large_one_tells_how_far_it_is(
+        self, export: Export, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(moving, "TOLD_SECONDS", -1)
+        with caplog.at_level("INFO", "frontrunner"):
+            import_project(export.file)
+            export_project(NAME, Path("shop.zip"))
+        assert {line.split()[0] for line in caplog.messages} >= {"verified", "sent", "written"}
+
     def test_it_is_the_same_file_every_time_and_only_its_owners(self, export: Export, mlflow_store: Path) -> None:
         import_project(export.file)
         for name in ("one.zip", "two.zip"):
