@@ -197,10 +197,11 @@ class TestElsewhere:
     def test_what_has_no_file_any_more(self, elsewhere: str, monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
         """Its row goes without it, and forgets where the file was: it is another store's."""
         story = Story("old")
+        failed = story.failed()
         with session.transaction(write=True) as opened:
             opened.get_one(Snapshot, story.snapshot.id).artifact_uri = ""
             opened.get_one(Snapshot, story.snapshot.id).hashes_uri = ""
-            opened.get_one(Model, story.failed()).artifact_uri = "file:///somewhere/else/model.skops"
+            opened.get_one(Model, failed).artifact_uri = "file:///somewhere/else/model.skops"
         assert export_project("old", Path("old.zip")).files == 0
         monkeypatch.setenv("REGISTRY_URL", f"sqlite:///{workspace / 'third.db'}")
         assert import_project(Path("old.zip")).models == 1
@@ -447,6 +448,7 @@ class TestAllOrNothing:
         assert not any(in_it().values())
         assert {run.info.status for run in runs_of("shop")} == {"FAILED"}
 
+    @pytest.mark.parametrize("registry_url", ["sqlite"], indirect=True)  # a process takes seconds to start
     def test_a_process_that_is_killed_before_the_end(self, export: Export, elsewhere: str) -> None:
         there = in_it()
         session.close()
