@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import typer
 
-from flows import moving, operating, showing, up_env
+from flows import moving, operating, showing, temporary_server, up_env
 from flows.options import (
     Algorithm,
     AsJson,
@@ -42,10 +42,8 @@ app.add_typer(showing.app)
 app.add_typer(operating.app)
 app.add_typer(moving.app)
 
-# Prefect as a command wants it: a first start on a slow machine takes longer than its own limit, nothing calls home,
-# our progress goes to the run's log, and the terminal is ours.
+# Prefect as a command wants it: nothing calls home, our progress goes to the run's log, and the terminal is ours.
 PREFECT_DEFAULTS = {
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "frontrunner",
@@ -139,12 +137,23 @@ def train(
         "must_beat_baseline": must_beat_baseline,
     }
     _default(PREFECT_DEFAULTS)
+    server = temporary_server.begin()
+    if server:
+        log = logging.getLogger("frontrunner")
+        log.info("starting a temporary Prefect server; set PREFECT_API_URL to use one that runs")
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
     from flows.train import train as flow
     from tasks.reports import leaderboard
 
-    _check_prefect()
-    # The values are checked there, so that every way in gives the same answer.
-    result = flow(project, cast("Any", task), **cast("dict[str, Any]", asked))
+    if server:
+        server.wait()
+    else:
+        _check_prefect()
+    # Who has a command in front of them sees it end, and would wait a second for its heartbeat to do so.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        # The values are checked there, so that every way in gives the same answer.
+        result = flow(project, cast("Any", task), **cast("dict[str, Any]", asked))
     if as_json:
         print_json(result)
     else:
@@ -396,11 +405,7 @@ def _check_prefect() -> None:
     from prefect.exceptions import PrefectHTTPStatusError
     from prefect.settings import get_current_settings
 
-    url = get_current_settings().api.url
-    if url is None:
-        log = logging.getLogger("frontrunner")
-        log.info("starting a temporary Prefect server; set PREFECT_API_URL to use one that runs")
-        return
+    url = str(get_current_settings().api.url)
     with get_client(sync_client=True) as client:
         if error := client.api_healthcheck():
             raise PrefectUnavailable(without_credentials(url)) from error

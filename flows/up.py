@@ -45,6 +45,8 @@ def up(prefect_port: int, mlflow_port: int, port: int) -> int:
     if not Path("prefect.yaml").exists():
         raise InvalidInput("there is no prefect.yaml here: stand in Frontrunner's folder")
     os.umask(0o077)  # what the servers keep is their owner's alone
+    # Until there is something to end: a library that is being imported may take KeyboardInterrupt for a failure of its own.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     with up_env.alone():
         ports = {"prefect": prefect_port, "mlflow": mlflow_port, "predictions": port}
         own = _own(ports)

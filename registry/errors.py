@@ -172,10 +172,8 @@ class ClusterUnavailable(FrontrunnerError):
 
 
 class PrefectUnavailable(FrontrunnerError):
-    def __init__(self, url: str) -> None:
-        super().__init__(
-            f"the Prefect server {url} does not answer: start it, or unset PREFECT_API_URL to train without"
-        )
+    def __init__(self, url: str, why: str = "start it, or unset PREFECT_API_URL to train without") -> None:
+        super().__init__(f"the Prefect server {url} does not answer: {why}")
 
 
 class SourceUnavailable(BadData):

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from registry.errors import InvalidInput, without_credentials
 
 HOME = ".frontrunner"
+TEMPORARY_PREFECT = "FRONTRUNNER_TEMPORARY_PREFECT"  # set by a command for itself: its Prefect server ends with it
 
 
 def registry_url() -> str:

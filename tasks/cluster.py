@@ -13,12 +13,12 @@ from typing import Any
 
 from joblib import cpu_count
 from prefect import Task
-from prefect.settings import get_current_settings
 
 from registry import queries, settings
 from registry.bounded import within
 from registry.errors import ClusterUnavailable, InvalidInput, MissingExtra, UnknownProject
 from tasks import comparison, snapshots, tracking
+from tasks.flow_runs import lasting_server
 from tasks.snapshots import Training
 
 log = logging.getLogger("frontrunner")
@@ -38,7 +38,7 @@ def check_cluster() -> None:
         ClusterUnavailable: the scheduler does not answer, or has no workers.
     """
     if address := settings.candidates_on():
-        if get_current_settings().api.url is None:
+        if not lasting_server():
             raise InvalidInput("CANDIDATES_ON needs a Prefect server that the Dask workers reach: set PREFECT_API_URL")
         with connected(address) as client:
             workers = _workers(client)

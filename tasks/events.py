@@ -5,10 +5,10 @@ from uuid import NAMESPACE_URL, uuid5
 
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL
 
 from registry import queries
 from registry.bounded import within
+from tasks.flow_runs import lasting_server
 
 log = logging.getLogger("frontrunner")
 
@@ -23,7 +23,7 @@ def emit_deployed(project_name: str, model_id: int) -> None:
 
     Once more for the same deployment is the same event.
     """
-    if not PREFECT_API_URL.value():
+    if not lasting_server():
         return
     try:
         within(EVENT_SECONDS, "event", lambda: _send(project_name, model_id))

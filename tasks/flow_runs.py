@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -16,6 +17,7 @@ from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 
+from registry import settings
 from registry.errors import RegistryUnavailable, SourceUnavailable, StillTraining, TrackingUnavailable
 
 if TYPE_CHECKING:
@@ -65,6 +67,11 @@ def tagged(project_name: str) -> Iterator[None]:
         yield
 
 
+def lasting_server() -> str | None:
+    """The address of a Prefect server that is there for others, too, and stays when this process ends."""
+    return None if settings.TEMPORARY_PREFECT in os.environ else PREFECT_API_URL.value()
+
+
 @contextmanager
 def turn(project_name: str) -> Iterator[None]:
     """One training of a project at a time, by a limit of Prefect's; a temporary server has none.
@@ -72,7 +79,7 @@ def turn(project_name: str) -> Iterator[None]:
     Raises:
         StillTraining: another one took more than TURN_SECONDS.
     """
-    if not (FlowRunContext.get() and PREFECT_API_URL.value()):
+    if not (FlowRunContext.get() and lasting_server()):
         yield
         return
     name = turn_name(project_name)

@@ -4,8 +4,9 @@ Explicit ids and one batch a call: MLflow's fluent functions keep an active run 
 """
 
 import logging
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -212,7 +213,10 @@ def save_model(parent: Run, run_id: str, model: ModelRecord, pipeline: Any, X: A
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
+    from mlflow.utils import requirements_utils
 
+    # MLflow would read through every installed package (half a second) to check the versions that we read from them.
+    requirements_utils._PACKAGES_TO_MODULES = {}  # noqa: SLF001
     with translated(), TemporaryDirectory(prefix="frontrunner-") as folder:
         store = client()
         logged = store.create_logged_model(
@@ -259,6 +263,9 @@ def log_details(
         mlflow = client()
         mlflow.log_dict(run_id, preprocessing, "preprocessing.json")
         for name, figure in figures.items():
+            engine = figure.get_layout_engine()
+            engine.execute(figure)
+            figure.set_layout_engine("none")  # saving would lay it out twice more
             mlflow.log_figure(run_id, figure, f"plots/{name}.png")
         if found:
             mlflow.log_batch(run_id, params=[Param(name, str(value)) for name, value in found.params.items()])
@@ -304,13 +311,41 @@ def _make_store(uri: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f"{path.name}.lock"), timeout=STORE_SECONDS):
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table
-        new = path.with_name(f"{path.name}.new")
-        new.unlink(missing_ok=True)
-        target = uri if path.exists() else f"sqlite:///{new}"
-        MlflowClient(tracking_uri=target, registry_uri=target).search_experiments(max_results=1)
-        if not path.exists():
+        if path.exists():
+            MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+        else:
+            new = path.with_name(f"{path.name}.new")
+            new.unlink(missing_ok=True)
+            with suppress(OSError):  # a store without a table is made from nothing
+                shutil.copyfile(_empty_store(), new)
+            target = f"sqlite:///{new}"
+            MlflowClient(tracking_uri=target, registry_uri=target).search_experiments(max_results=1)
             new.replace(path)
         made.touch()
+
+
+def _empty_store() -> Path:
+    """A store with MLflow's tables and no row, in the user's cache: some fifty migrations make one, in seconds.
+
+    Raises:
+        OSError: it is not there and cannot be kept there.
+    """
+    import sqlite3
+
+    import mlflow
+    from mlflow import MlflowClient
+    from platformdirs import user_cache_path
+
+    kept = user_cache_path("frontrunner") / f"mlflow-{mlflow.__version__}.db"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=kept.parent) as folder:
+            new = Path(folder) / kept.name
+            MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments(max_results=1)
+            with closing(sqlite3.connect(new)) as connection, connection:
+                connection.execute("DELETE FROM experiments")  # MLflow's own first one, which has this folder's path
+            new.replace(kept)
+    return kept
 
 
 def _experiment(mlflow: "MlflowClient", project_name: str) -> str:

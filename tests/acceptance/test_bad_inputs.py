@@ -244,7 +244,7 @@ def test_it_works_and_what_is_odd_is_warned_of(data: Path, what: str, caplog: py
     assert outside == set(), "a name never reaches a path"
 
 
-def test_28_ten_thousand_columns_in_bounded_memory(data: Path) -> None:
+def test_28_ten_thousand_columns_in_bounded_memory(data: Path, prefect: str) -> None:
     draw = np.random.default_rng(0)
     wide = pd.DataFrame(draw.normal(size=(200, 10_000)), columns=[f"c{n}" for n in range(10_000)])
     wide.assign(y=wide["c0"] * 2 + draw.normal(size=200)).to_parquet(data / "t.parquet")
@@ -259,7 +259,7 @@ def test_28_ten_thousand_columns_in_bounded_memory(data: Path) -> None:
     """
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": ROOT},
+        env=os.environ | {"PYTHONPATH": ROOT, "PREFECT_API_URL": prefect},
         capture_output=True,
         text=True,
         check=False,

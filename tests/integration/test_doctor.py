@@ -86,16 +86,17 @@ def test_a_prefect_server_that_is_away(workspace: Path) -> None:
     assert "does not answer" in prefect.said
 
 
-def test_a_prefect_server_without_a_worker(prefect: str, workspace: Path) -> None:
+def test_a_prefect_server_without_a_worker(prefect: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "POOL", "of-nobody")  # other tests share the server
     assert found("Prefect").ok is True
     worker = found("worker")
     assert worker.ok is False
-    assert "`frontrunner up`, or `prefect worker start --pool frontrunner`" in worker.said
+    assert "`frontrunner up`, or `prefect worker start --pool of-nobody`" in worker.said
     assert found("deployments").ok is None
-    (workspace / "prefect.yaml").write_text("deployments: [{name: train, entrypoint: 'flows/train.py:train'}]")
+    (workspace / "prefect.yaml").write_text("deployments: [{name: never-applied, entrypoint: 'flows/train.py:train'}]")
     deployments = found("deployments")
     assert deployments.ok is False
-    assert "not on the server: train/train; run `prefect --no-prompt deploy --all`" in deployments.said
+    assert "not on the server: train/never-applied; run `prefect --no-prompt deploy --all`" in deployments.said
 
 
 def test_the_version_in_mlflow_is_described_by_its_deployment(story: Story) -> None:

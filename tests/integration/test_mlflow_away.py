@@ -151,3 +151,21 @@ def test_the_next_deploy_puts_the_alias_right(
         checked_deploy("iris", "rollback"), "key"
     )  # the same request again: nothing is deployed, but the mirror is mended
     assert alias() == str(rolled_back.model_id)
+
+
+class TestANewStore:
+    def test_it_has_the_tables_and_no_row_of_another(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        stores = []
+        for name in ("one", "two"):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace / name / 'mlflow.db'}")
+            stores.append(tracking.client())
+            assert [each.name for each in stores[-1].search_experiments()] == ["Default"]
+            stores[-1].create_experiment("mine")
+        locations = {store.get_experiment("0").artifact_location for store in stores}
+        assert not any("cache" in location for location in locations)
+
+    def test_without_a_cache_it_is_made_all_the_same(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (workspace / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(workspace / "file"))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace / 'mlflow.db'}")
+        assert tracking.client().create_experiment("mine")

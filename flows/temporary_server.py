@@ -1,0 +1,114 @@
+"""A Prefect server for one command, begun before anything heavy is imported: both wake at the same time.
+
+Prefect would start one itself when the first flow asks for it: then one waits for the other, and Prefect's whole server is
+imported into the command, too.
+"""
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+from threading import Thread
+from typing import Any
+
+from registry.errors import PrefectUnavailable
+from registry.settings import TEMPORARY_PREFECT
+
+START_SECONDS = 120  # a first start makes Prefect's database, which takes half a minute on a slow machine
+
+
+def begin() -> "TemporaryServer | None":
+    """The server, which wakes; None where Prefect's settings name one. To be called before Prefect is imported."""
+    return None if _is_named() else TemporaryServer()
+
+
+class TemporaryServer:
+    """Ends with this process, however that ends."""
+
+    def __init__(self) -> None:
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}/api"
+        self._said = TemporaryFile()
+        env = os.environ | {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "flows.temporary_server", str(port)],
+            env=env,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the command, which still has something to tell it
+        )
+        os.environ |= {"PREFECT_API_URL": self.url, TEMPORARY_PREFECT: "1"}
+        atexit.register(self._end)  # before Prefect's own: they run in reverse
+
+    def wait(self) -> None:
+        """Until it answers. Raises: PrefectUnavailable."""
+        import httpx
+
+        until = time.monotonic() + START_SECONDS
+        while self._process.poll() is None and time.monotonic() < until:
+            with suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/health", timeout=5).is_success:
+                    return
+            time.sleep(0.05)
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        raise PrefectUnavailable(self.url, f"it is a temporary one, which said {lines[-1] if lines else 'nothing'!r}")
+
+    def _end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _is_named() -> bool:
+    """Whether Prefect would find a server's address, where it looks: the environment, the active profile, and files of
+    the working folder."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    profiles = _toml(Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml"))
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "ephemeral")
+    if profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"):
+        return True
+    with suppress(OSError):
+        if "PREFECT_API_URL" in Path(".env").read_text(errors="replace"):
+            return True
+    own, shared = _toml(Path("prefect.toml")), _toml(Path("pyproject.toml")).get("tool", {}).get("prefect", {})
+    return any(found.get("api", {}).get("url") for found in (own, shared))
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    """What Prefect cannot read it complains of itself."""
+    with suppress(OSError, tomllib.TOMLDecodeError), path.open("rb") as file:
+        return tomllib.load(file)
+    return {}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    import uvicorn
+
+    uvicorn.run(
+        "prefect.server.api.server:create_app", factory=True, host="127.0.0.1", port=int(sys.argv[1]), log_level="error"
+    )

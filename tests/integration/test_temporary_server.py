@@ -1,0 +1,72 @@
+"""The Prefect server that a command starts for itself: only where none is named, and never longer than the command."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows import temporary_server
+from tests.support.processes import die_with_parent
+
+ROOT = Path(__file__).parents[2]
+URL = "http://prefect.example.org/api"
+
+
+@pytest.fixture
+def home(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Prefect's, in which nothing is set."""
+    for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(workspace / "prefect"))
+    (workspace / "prefect").mkdir()
+    return workspace / "prefect"
+
+
+class TestWhereNoneIsNamed:
+    def test_nothing_is_set(self, home: Path) -> None:
+        assert not temporary_server._is_named()
+
+    def test_by_the_environment(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PREFECT_API_URL", URL)
+        assert temporary_server._is_named()
+        assert temporary_server.begin() is None
+
+    def test_by_the_active_profile_alone(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        profiles = f'active = "ephemeral"\n[profiles.ephemeral]\n[profiles.team]\nPREFECT_API_URL = "{URL}"\n'
+        (home / "profiles.toml").write_text(profiles)
+        assert not temporary_server._is_named()
+        monkeypatch.setenv("PREFECT_PROFILE", "team")
+        assert temporary_server._is_named()
+
+    @pytest.mark.parametrize(
+        ("file", "text"),
+        [
+            (".env", f"PREFECT_API_URL={URL}"),
+            ("prefect.toml", f'[api]\nurl = "{URL}"'),
+            ("pyproject.toml", f'[tool.prefect.api]\nurl = "{URL}"'),
+        ],
+    )
+    def test_by_a_file_of_the_folder(self, home: Path, file: str, text: str) -> None:
+        Path(file).write_text(text)
+        assert temporary_server._is_named()
+
+
+@pytest.mark.slow
+def test_it_ends_with_its_command_even_when_that_is_killed(home: Path) -> None:
+    code = "from flows.temporary_server import begin; begin().wait(); print('up', flush=True); input()"
+    command = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+    )
+    with command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == b"up\n"
+        (server,) = psutil.Process(command.pid).children()
+        command.send_signal(signal.SIGKILL)
+        server.wait(30)
