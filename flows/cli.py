@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import typer
 
-from flows import operating, showing, temporary_server, up_env
+from flows import moving, operating, showing, temporary_server, up_env
 from flows.options import (
     Algorithm,
     AsJson,
@@ -40,6 +40,7 @@ app = typer.Typer(
 
 app.add_typer(showing.app)
 app.add_typer(operating.app)
+app.add_typer(moving.app)
 
 # Prefect as a command wants it: nothing calls home, our progress goes to the run's log, and the terminal is ours.
 PREFECT_DEFAULTS = {

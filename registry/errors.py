@@ -45,6 +45,25 @@ class BadHyperparameter(InvalidInput):
     pass
 
 
+class ExportDamaged(InvalidInput):
+    """A file is no export of Frontrunner's, or not as it was written; nothing of it was imported."""
+
+
+class ExportTooNew(InvalidInput):
+    def __init__(self, file: object, what: str) -> None:
+        super().__init__(f"{file} was written by a newer Frontrunner ({what}): upgrade this one, then import it")
+
+
+class ProjectExists(InvalidInput):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a project {name!r} already: import it under another name with --as NEW-NAME")
+
+
+class ProjectImported(InvalidInput):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"this project is here already, as {name!r}: there is nothing to import")
+
+
 class MissingExtra(FrontrunnerError):
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an optional package: pip install 'frontrunner[{extra}]'")

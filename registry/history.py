@@ -1,4 +1,5 @@
-"""The only writes. Each function is one transaction and returns what it left behind.
+"""The only writes, but for those of a whole project that is imported (`moving.py`). Each function is one transaction
+and returns what it left behind.
 
 A promotion's first statement updates the project's `revision`: PostgreSQL then holds that row's lock and SQLite its
 write lock, so what is read next (the live model, the newest `seq`) stays true until the deployment is inserted.

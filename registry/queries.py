@@ -344,6 +344,7 @@ def _decision_record(row: Decision, project_name: str, algorithm_name: str) -> D
         row.decided_by,
         row.code_version,
         row.decided_at,
+        int(row.request_key.rpartition(":")[2]),  # another id than today's where the project was imported
     )
 
 

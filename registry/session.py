@@ -46,10 +46,11 @@ def registry_url() -> URL:
 
 
 @contextmanager
-def transaction(*, write: bool = False) -> Iterator[Session]:
+def transaction(*, write: bool = False, one_moment: bool = False) -> Iterator[Session]:
     """One transaction on a registry that is known to have today's tables; committed at the end, or not at all.
 
-    An empty registry is made first; a SQLite file only by a writer.
+    An empty registry is made first; a SQLite file only by a writer. With `one_moment` everything that is read is as it
+    was when reading began, whatever is written meanwhile; of SQLite it always is.
 
     Raises:
         NoRegistry: there is no such file to read.
@@ -62,7 +63,8 @@ def transaction(*, write: bool = False) -> Iterator[Session]:
         raise NoRegistry(str(url.database))
     with _translated(url):
         engine = _ready_engine(url)
-        with Session(_writing(engine) if write else engine, expire_on_commit=False) as session, session.begin():
+        bound = engine.execution_options(write=write, one_moment=one_moment)
+        with Session(bound, expire_on_commit=False) as session, session.begin():
             yield session
 
 
@@ -172,7 +174,10 @@ def _postgresql_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("write"):  # a writer waits as long as SQLite's does, not for ever
+        options = connection.get_execution_options()
+        if options.get("one_moment"):
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        if options.get("write"):  # a writer waits as long as SQLite's does, not for ever
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
 
     return engine

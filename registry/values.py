@@ -179,7 +179,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """The receipt of one attempt: who challenged, on which terms, what was measured, and what came of it."""
+    """The receipt of one attempt: who challenged, on which terms, what was measured, and what came of it.
+
+    `seed` is what its interval was drawn by: the id that the challenger had where it was decided.
+    """
 
     id: int
     project_name: str
@@ -192,3 +195,4 @@ class DecisionRecord:
     decided_by: str
     code_version: str
     decided_at: datetime
+    seed: int

@@ -49,13 +49,19 @@ def predictions_kept() -> Iterator[None]:
 
 
 def compared(
-    task: Task, challenger: ModelRecord, live: ModelRecord | None, candidates: Sequence[ModelRecord], terms: Terms
+    task: Task,
+    challenger: ModelRecord,
+    live: ModelRecord | None,
+    candidates: Sequence[ModelRecord],
+    terms: Terms,
+    seed: int | None = None,
 ) -> Evidence:
     """The challenger, the best of the candidates, measured beside the model that is live.
 
-    An outage is evidence of nothing: the live model is not compared, and stays.
+    The interval is drawn by `seed`, or by the challenger's id. An outage is evidence of nothing: the live model is not
+    compared, and stays.
     """
-    live_id = live.id if live else None
+    live_id, seed = live.id if live else None, challenger.id if seed is None else seed
     known = Evidence(
         Basis.NOTHING_LIVE,
         live_id,
@@ -71,8 +77,8 @@ def compared(
             return _with_baseline(replace(known, basis=basis), task, challenger, terms)
         same = _is_same_rows(challenger, live)
         if same or terms.compare is Compare.RECORDED:
-            return _recorded(known, task, challenger, live, candidates, terms, same=same)
-        return _on_same_rows(known, task, challenger, live, candidates, terms)
+            return _recorded(known, task, challenger, live, candidates, terms, seed, same=same)
+        return _on_same_rows(known, task, challenger, live, candidates, terms, seed)
     except NotComparable as error:
         return replace(known, basis=Basis.NOT_COMPARABLE, challenger_score=None, said=str(error))
     except (ArtifactMissing, ArtifactChanged, ArtifactUnusable) as error:
@@ -96,6 +102,7 @@ def _recorded(
     live: ModelRecord,
     candidates: Sequence[ModelRecord],
     terms: Terms,
+    seed: int,
     *,
     same: bool,
 ) -> Evidence:
@@ -109,7 +116,7 @@ def _recorded(
         pipeline = _loaded(live)
         its = _its_predictions(pipeline, rows, kept, queries.snapshot(live.snapshot_id), live)
         labels = _labels(task, rows, pipeline)
-        interval = _interval(task, challenger, candidates, rows, kept, its, labels, terms.confidence)
+        interval = _interval(task, challenger, candidates, rows, kept, its, labels, terms.confidence, seed)
         evidence = replace(evidence, interval=interval)
     return _with_baseline(evidence, task, challenger, terms)
 
@@ -131,6 +138,7 @@ def _on_same_rows(
     live: ModelRecord,
     candidates: Sequence[ModelRecord],
     terms: Terms,
+    seed: int,
 ) -> Evidence:
     """Both models on the challenger's test rows, without those that one of the two was trained on."""
     mine, its = queries.snapshot(challenger.snapshot_id), queries.snapshot(live.snapshot_id)
@@ -156,7 +164,7 @@ def _on_same_rows(
     if terms.confidence is None:
         return evidence
     return replace(
-        evidence, interval=_interval(task, challenger, candidates, rows, kept, theirs, labels, terms.confidence)
+        evidence, interval=_interval(task, challenger, candidates, rows, kept, theirs, labels, terms.confidence, seed)
     )
 
 
@@ -257,11 +265,12 @@ def _interval(
     live: Any,
     labels: Any,
     confidence: float,
+    seed: int,
 ) -> tuple[float, float]:
     ordered = sorted(candidates, key=lambda model: model.id)
     place = [model.id for model in ordered].index(challenger.id)
     said = [_predicted(model, rows)[kept] for model in ordered]
-    found = interval(task, rows.y_test[kept], live, said, place, labels, confidence, seed=challenger.id)
+    found = interval(task, rows.y_test[kept], live, said, place, labels, confidence, seed=seed)
     if not np.isfinite(found).all():
         raise NotComparable(f"no interval can be told from these rows: {MEND}, or leave confidence out")
     return found

@@ -58,11 +58,12 @@ def writer(output: str, if_exists: str, key: str) -> Callable[[Scored], None]:
         if if_exists == "append":
             raise InvalidInput(f"{output} is a file, which is replaced as a whole: append to a table")
         return lambda scored: _write_file(scored, path)
-    with sources.database(source, url, name, "written") as engine:
+    with sources.database(source, url, name, write=True) as engine:
+        sources.refuse_registry(engine, source, name.rpartition(".")[0] or sources.default_schema(engine))
         _refuse_view(engine, name)
 
     def write(scored: Scored) -> None:
-        with sources.database(source, url, name, "written") as engine:
+        with sources.database(source, url, name, write=True) as engine:
             _write_table(engine, name, scored, if_exists, key)
 
     return write
@@ -75,12 +76,12 @@ def _write_file(scored: Scored, path: Path) -> None:
     kind = csv.CSVWriter if path.suffix == ".csv" else parquet.ParquetWriter
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=".frontrunner-") as beside:
+        with sources.held(path.parent) as folder, TemporaryDirectory(dir=folder, prefix=".frontrunner-") as beside:
             whole = Path(beside) / path.name
             with kind(whole, scored.schema) as file:
                 for part in scored.parts():
                     file.write_table(part)
-            whole.replace(path)
+            whole.replace(folder / path.name)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror or error}") from error
     except pa.ArrowException as error:  # CSV has no lists

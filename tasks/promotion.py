@@ -1,9 +1,11 @@
 """The automatic deploy and the deploy by hand: a model is proven to answer, goes live, and is mirrored to MLflow."""
 
 import logging
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import Any
 
 from prefect import task
 
@@ -33,6 +35,7 @@ from tasks.verdicts import judged, named
 
 log = logging.getLogger("frontrunner")
 
+IDS = re.compile(r"(?<=model )\d+|(?<=snapshots )\d+ and \d+")  # in a reason; those of an imported project are new
 UNPROVEN = (ArtifactMissing, ArtifactChanged, ArtifactUnusable, Unproven)
 
 
@@ -129,7 +132,7 @@ def replay(decision_id: int) -> Replay:
     if live is not None:
         live = replace(live, quarantine="then" if known.live_quarantined else None)
     candidates = [queries.model(model_id) for model_id in known.candidate_ids]
-    evidence = compared(kind, challenger, live, candidates, receipt.terms)
+    evidence = compared(kind, challenger, live, candidates, receipt.terms, receipt.seed)
     verdict = judged(kind, challenger, live, evidence, receipt.terms)
     if verdict.deploy:
         evidence, verdict = _proven(kind, challenger, live, evidence, verdict, receipt.terms)
@@ -142,7 +145,9 @@ def replay(decision_id: int) -> Replay:
         "rows_excluded",
         "interval",
     )
-    pairs = [("deployed", receipt.deployed, verdict.deploy), ("reason", receipt.reason, verdict.reason)]
+    pairs: list[tuple[str, Any, Any]] = [("deployed", receipt.deployed, verdict.deploy)]
+    if IDS.sub("", receipt.reason) != IDS.sub("", verdict.reason):
+        pairs.append(("reason", receipt.reason, verdict.reason))
     pairs += [(name, getattr(known, name), getattr(evidence, name)) for name in figures]
     differences = tuple(f"{name} was {was}, is {found}" for name, was, found in pairs if was != found)
     return Replay(receipt, evidence, verdict, differences)

@@ -1,6 +1,7 @@
 """A relation name, `SOURCE:NAME`, to a table of rows. A name never carries a credential, an address or SQL."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry import settings
 from registry.errors import BadData, MissingExtra, SourceUnavailable, UnknownRelation
+from registry.schema import VERSION_TABLE
 
 if TYPE_CHECKING:
     import duckdb
@@ -21,6 +23,8 @@ DUCKDB = "duckdb:///"  # read by its own package, which needs no driver of SQLAl
 CSV_BLOCK = 2**31 - 1  # bytes; a column's type is told from the first block
 CSV_PART = 2**22  # bytes; Arrow reads some thirty of them ahead
 PART_ROWS = 50_000
+# What a database knows of itself, its users among it: no rows to train on. PostgreSQL's own begin with pg_.
+SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
 
 
 def read(relation_name: str) -> "pa.Table":
@@ -37,8 +41,8 @@ def read(relation_name: str) -> "pa.Table":
         return _read_sklearn(name)
     if source == "files":
         path = _readable_file(name)
-        with _readable(relation_name):
-            return _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
+        with _readable(relation_name), held(path) as there:
+            return _read_csv(there) if path.suffix == ".csv" else _read_parquet(there)
     if url.startswith(DUCKDB):
         with _duckdb_table(source, url, name) as table:
             return table.to_arrow_table()
@@ -61,8 +65,8 @@ def parts(relation_name: str, types: "dict[str, pa.DataType]") -> "Iterator[pa.T
         yield from _slices(_read_sklearn(name))
     elif source == "files":
         path = _readable_file(name)
-        with _readable(relation_name):
-            yield from _csv_parts(path, types) if path.suffix == ".csv" else _parquet_parts(path)
+        with _readable(relation_name), held(path) as there:
+            yield from _csv_parts(there, types) if path.suffix == ".csv" else _parquet_parts(there)
     elif url.startswith(DUCKDB):
         with _duckdb_table(source, url, name) as table:
             yield from _filled(table.to_arrow_reader(PART_ROWS))
@@ -74,7 +78,7 @@ def located(relation_name: str) -> tuple[str, str, str]:
     """Source, name in it, and its database's address (empty for scikit-learn's sets and files).
 
     Raises:
-        UnknownRelation: it has another form, or there is no such source.
+        UnknownRelation: it has another form, there is no such source, or it is in a database's own schema.
     """
     source, colon, name = str(relation_name).partition(":")
     if not colon or not name:
@@ -87,6 +91,9 @@ def located(relation_name: str) -> tuple[str, str, str]:
             f"there is no source {source!r}: sources are {_listed(_sources())}; SOURCE_{source.upper()}_URL would name"
             " a database"
         )
+    for schema in name.lower().split(".")[:-1]:
+        if schema in SYSTEM_SCHEMAS or schema.startswith("pg_"):
+            raise UnknownRelation(f"{source}:{name} is in {schema}, where the database keeps its own: name a table")
     return source, name, url
 
 
@@ -101,6 +108,26 @@ def file_path(name: str) -> Path:
     if not path.is_relative_to(root):
         raise UnknownRelation(f"files:{name} is outside DATA_ROOT, {root}")
     return path
+
+
+@contextmanager
+def held(path: Path) -> Iterator[Path]:
+    """A file or folder below DATA_ROOT, opened; a path to use it by, wherever the links of its name lead from now on.
+
+    That path is the open file's own on Linux. Elsewhere it is the same again: a link could still be changed.
+
+    Raises:
+        UnknownRelation: what was opened is elsewhere: a link was changed since its name was judged.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        own = Path(f"/proc/self/fd/{handle}")
+        there = own if own.exists() else path
+        if not there.resolve().is_relative_to(settings.data_root().resolve()):
+            raise UnknownRelation(f"{path} is outside DATA_ROOT by now: a link was changed while it was opened")
+        yield there
+    finally:
+        os.close(handle)
 
 
 def _sources() -> list[str]:
@@ -239,9 +266,11 @@ def _table_parts(source: str, url: str, name: str) -> "Iterator[pa.Table]":
 
     schema, _, bare = name.rpartition(".")
     with database(source, url, name) as engine:
-        _refuse_unknown(source, name, bare, _relations(engine, schema or None))
+        where = schema or default_schema(engine)
+        refuse_registry(engine, source, where)
+        _refuse_unknown(source, name, bare, _relations(engine, where))
         # One statement: the rows are those of one moment, whatever is written meanwhile.
-        statement = select(text("*")).select_from(table(bare, schema=schema or None))
+        statement = select(text("*")).select_from(table(bare, schema=where))
         streaming = {"stream_results": True, "max_row_buffer": READ_ROWS}
         with engine.connect().execution_options(**streaming) as connection, _readable(f"{source}:{name}"):
             result = connection.execute(statement)
@@ -299,9 +328,12 @@ def _one_line(error: Exception) -> str:
 
 
 @contextmanager
-def database(source: str, url: str, name: str, verb: str = "read") -> "Iterator[Engine]":
-    """The source's engine while it is used; what goes wrong is one line, without the address."""
-    from sqlalchemy import create_engine
+def database(source: str, url: str, name: str, *, write: bool = False) -> "Iterator[Engine]":
+    """The source's engine while it is used; what goes wrong is one line, without the address.
+
+    Unless it is to write, SQLite and PostgreSQL refuse whatever would change something, such as a view's function.
+    """
+    from sqlalchemy import create_engine, event
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
     # With SQLite a transaction is begun by hand: its driver would begin none before a CREATE.
@@ -319,14 +351,42 @@ def database(source: str, url: str, name: str, verb: str = "read") -> "Iterator[
     file = engine.url.database if engine.dialect.name == "sqlite" else None
     if file and not Path(file).is_file():  # SQLite would make an empty one
         raise BadData(f"the database file of source {source!r} does not exist")
+    if not write and engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
     try:
-        yield engine
+        yield engine if write else engine.execution_options(postgresql_readonly=True)
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
+        reason, verb = (
+            str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0],
+            "written" if write else "read",
+        )
+        reason += "; reading it would write, and a source is only read" if not write and _would_write(reason) else ""
         kind = SourceUnavailable if isinstance(error, OperationalError) else BadData
         raise kind(f"{source}:{name} cannot be {verb}: {reason}") from error
     finally:
         engine.dispose()
+
+
+def _would_write(reason: str) -> bool:
+    return "read-only transaction" in reason or "readonly database" in reason
+
+
+def default_schema(engine: "Engine") -> str | None:
+    """That of a name without one, so that another of the search path, or the database's own, is never meant."""
+    from sqlalchemy import inspect
+
+    return inspect(engine).default_schema_name
+
+
+def refuse_registry(engine: "Engine", source: str, schema: str | None) -> None:
+    """A source is apart from the registry: else who may name a relation could read or replace what was decided."""
+    from sqlalchemy import inspect
+
+    if inspect(engine).has_table(VERSION_TABLE, schema):
+        raise UnknownRelation(
+            f"SOURCE_{source.upper()}_URL names a registry of Frontrunner's, whose tables are no relations: give the"
+            " source a database or schema of its own"
+        )
 
 
 def _relations(engine: "Engine", schema: str | None) -> list[str]:

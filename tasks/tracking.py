@@ -55,17 +55,51 @@ def start_run(request: TrainingRequest, request_key: str) -> Run:
     with translated():
         mlflow = client()
         experiment_id = _experiment(mlflow, request.project_name)
-        run = mlflow.create_run(
-            experiment_id, run_name=f"train {request.project_name}", tags=_tags(request.project_name, request_key)
+        tags = _tags(request.project_name, request_key)
+        return _created(mlflow, experiment_id, f"train {request.project_name}", tags)
+
+
+def start_import(project_name: str, note: str) -> Run:
+    """Begins the run of a project that is imported: its models' runs are below it."""
+    with translated():
+        mlflow = client()
+        experiment_id = _experiment(mlflow, project_name)
+        tags = {"frontrunner.project": project_name, "frontrunner.imported": "true", "mlflow.note.content": note}
+        return _created(mlflow, experiment_id, f"import {project_name}", tags)
+
+
+def start_imported_model(parent: Run, project_name: str, row: dict[str, Any]) -> Run:
+    """Begins the run of a model that is imported, with what is known of it: what its training logged stays behind."""
+    from mlflow.entities import Metric, Param
+
+    tags = {
+        "frontrunner.project": project_name,
+        "frontrunner.imported": "true",
+        "frontrunner.algorithm": row["algorithm"],
+        "mlflow.parentRunId": parent.id,
+    }
+    now = int(time() * 1000)
+    with translated():
+        mlflow = client()
+        run = _created(mlflow, parent.experiment_id, row["algorithm"], tags)
+        mlflow.log_batch(
+            run.id,
+            metrics=[Metric(name, value, now, 0) for name, value in row["metrics"].items()],
+            params=[Param(name, str(value)[:6000]) for name, value in row["hyperparams"].items()],
         )
-        return Run(run.info.run_id, experiment_id, str(run.info.artifact_uri))
+        return run
 
 
 def save_rows(run: Run, path: Path) -> Artifact:
     """Puts a file of a snapshot beside the run."""
+    return save_file(run, path, "snapshot")
+
+
+def save_file(run: Run, path: Path, folder: str) -> Artifact:
+    """Puts a file into a folder of the run's."""
     with translated():
-        client().log_artifact(run.id, str(path), "snapshot")
-    return describe(path, f"{run.artifact_uri}/snapshot/{path.name}")
+        client().log_artifact(run.id, str(path), folder)
+    return describe(path, f"{run.artifact_uri}/{folder}/{path.name}")
 
 
 def log_training(run: Run, request: TrainingRequest, snapshot: SnapshotRecord) -> None:
@@ -328,6 +362,11 @@ def _experiment(mlflow: "MlflowClient", project_name: str) -> str:
             found = mlflow.get_experiment_by_name(name)  # another run made it since
             assert found is not None
     return str(found.experiment_id)
+
+
+def _created(mlflow: "MlflowClient", experiment_id: str, name: str, tags: dict[str, str]) -> Run:
+    run = mlflow.create_run(experiment_id, run_name=name, tags=tags)
+    return Run(run.info.run_id, experiment_id, str(run.info.artifact_uri))
 
 
 def _tags(project_name: str, request_key: str) -> dict[str, str]:

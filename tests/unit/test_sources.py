@@ -12,7 +12,9 @@ from sqlalchemy import create_engine, text
 
 from registry.errors import BadData, UnknownRelation
 from tasks import sources
+from tasks.outputs import writer
 from tasks.sources import SKLEARN, read
+from tests.support.story import Story
 
 ROWS = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", None]})
 
@@ -221,3 +223,104 @@ def test_a_database_that_is_away_does_not_tell_the_password(monkeypatch: pytest.
     with pytest.raises(BadData, match=r"cannot be read|is written %40") as caught:
         read("warehouse:orders")
     assert "secret" not in str(caught.value)
+
+
+class TestWhatARelationMayBe:
+    """Whoever starts a flow names relations and outputs; neither may lead anywhere else."""
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "pg_catalog.pg_authid",
+            "PG_CATALOG.pg_shadow",
+            "information_schema.tables",
+            "pg_toast.x",
+            "mysql.user",
+            "x.sys.y",
+        ],
+    )
+    def test_no_schema_of_the_databases_own(self, warehouse: str, name: str) -> None:
+        for use in (read, lambda relation: writer(relation, "replace", "key")):
+            with pytest.raises(UnknownRelation, match="where the database keeps its own"):
+                use(f"warehouse:{name}")
+
+    @pytest.mark.parametrize("name", ["sqlite_master", "main.sqlite_schema", "pg_authid", "pg_class"])
+    def test_no_table_of_the_databases_own(self, warehouse: str, name: str) -> None:
+        with pytest.raises(UnknownRelation, match="has no table or view"):
+            read(f"warehouse:{name}")
+
+    def test_a_name_that_the_database_has_too_is_that_of_the_table(
+        self, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run(postgres_url, "CREATE TABLE pg_class AS SELECT 7 AS a")
+        monkeypatch.setenv("SOURCE_WAREHOUSE_URL", postgres_url)
+        assert read("warehouse:pg_class").to_pylist() == [{"a": 7}]
+
+    @pytest.mark.parametrize("name", ["deployments", "overview", "orders", "{schema}.models"])
+    def test_nothing_of_a_registry(self, registry_url: str, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        story = Story()
+        story.trained_and_promoted(0.5)
+        run(registry_url, "CREATE TABLE orders (a INTEGER)")
+        monkeypatch.setenv("SOURCE_WAREHOUSE_URL", registry_url)
+        name = name.format(schema="main" if registry_url.startswith("sqlite") else "public")
+        for use in (read, lambda relation: writer(relation, "replace", "key")):
+            with pytest.raises(UnknownRelation, match="SOURCE_WAREHOUSE_URL names a registry of Frontrunner's"):
+                use(f"warehouse:{name}")
+        assert len(story.history) == 1
+
+    def test_a_schema_beside_the_registry_is_fine(self, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REGISTRY_URL", postgres_url)
+        Story()
+        run(postgres_url, "CREATE SCHEMA sales", "CREATE TABLE sales.orders AS SELECT 1 AS a")
+        monkeypatch.setenv("SOURCE_WAREHOUSE_URL", postgres_url)
+        assert read("warehouse:sales.orders").num_rows == 1
+
+    def test_a_view_that_would_write(self, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        run(
+            postgres_url,
+            "CREATE TABLE seen (a INTEGER)",
+            "CREATE FUNCTION look() RETURNS integer LANGUAGE sql AS 'INSERT INTO seen VALUES (1) RETURNING a'",
+            "CREATE VIEW watched AS SELECT look() AS a",
+        )
+        monkeypatch.setenv("SOURCE_WAREHOUSE_URL", postgres_url)
+        with pytest.raises(BadData, match=r"cannot execute INSERT in a read-only transaction; reading it would write"):
+            read("warehouse:watched")
+        assert read("warehouse:seen").num_rows == 0
+
+    def test_a_connection_that_reads_cannot_write(self, warehouse: str) -> None:
+        url = os.environ["SOURCE_WAREHOUSE_URL"]
+        with (
+            pytest.raises(BadData, match="reading it would write"),
+            sources.database("warehouse", url, "orders") as engine,
+            engine.begin() as connection,
+        ):
+            connection.execute(text("DELETE FROM orders"))
+        assert read("warehouse:orders").num_rows == 3
+
+    @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells where an open file is")
+    def test_a_link_that_is_changed_after_it_was_judged(self, data: Path) -> None:
+        ROWS.to_csv(data.parent / "secret.csv", index=False)
+        judged = sources.file_path("rows.csv")
+        judged.unlink()
+        judged.symlink_to(data.parent / "secret.csv")
+        with pytest.raises(UnknownRelation, match="outside DATA_ROOT by now"), sources.held(judged):
+            pass
+        judged = sources.file_path("deep")
+        with sources.held(judged) as folder:
+            judged.rename(data / "moved")
+            judged.symlink_to(data.parent)
+            assert sorted(path.name for path in folder.iterdir()) == ["rows.parquet"]
+
+    def test_an_output_is_below_the_data_root(self, data: Path) -> None:
+        (data / "out").symlink_to(data.parent)
+        for name in ("../scored.csv", "/tmp/scored.csv", "out/scored.csv"):
+            with pytest.raises(UnknownRelation, match="is outside DATA_ROOT"):
+                writer(f"files:{name}", "replace", "key")
+
+
+def run(url: str, *statements: str) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
