@@ -7,5 +7,5 @@ from tests.support.nursery import Nursery
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
+    with Nursery("tests.support.deeds") as nursery:
         yield nursery

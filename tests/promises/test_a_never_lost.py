@@ -31,13 +31,21 @@ def test_what_was_answered_is_there_for_everyone(story: Story, registry_url: str
 @pytest.mark.slow
 def test_workers_that_are_killed_at_random(registry_url: str, nursery: Nursery) -> None:
     crew = Crew(nursery, 6)
-    crew.work(deeds=sized(800, 40_000), kills=sized(50, 4_000), seconds_between=0.15)
+    crew.work(deeds=sized(500), kills=sized(50), seconds_between=0.1)
     crew.go_home()
     rows = every_promise_is_kept()
-    for answer in answers()[:: sized(10, 100)]:
+    # A deploy by hand that changed nothing left nothing behind: asked again it is asked for the first time.
+    kept = [answer for answer in answers() if answer["changed"] or answer["request_key"] != answer["key"]]
+    for answer in kept[:: sized(10)]:
         assert deed(answer["key"], crew.models) == {name: answer[name] for name in answer if name != "key"}
     assert rows_of("churn") == rows
-    tell(test="killed at random", registry=registry_url, acknowledged=crew.done(), deployments=len(rows), killed=crew.killed)
+    tell(
+        test="killed at random",
+        registry=registry_url,
+        acknowledged=crew.done(),
+        deployments=len(rows),
+        killed=crew.killed,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +63,10 @@ def test_postgresql_itself_is_killed(cluster: Cluster, nursery: Nursery, monkeyp
         crew = Crew(nursery, 6)
         crew.work(deeds=20)
         killed_whole(server)
-    outages = sized(3, 60)
+    outages = sized(3)
     for outage in range(1, outages):
         with cluster.running("-h", "") as server:
-            crew.work(deeds=crew.done() + sized(40, 300), kills=2)
+            crew.work(deeds=crew.done() + 40, kills=2)
             stopped_at_once(server) if outage % 2 else killed_whole(server)
     with cluster.running("-h", ""):
         crew.work(deeds=crew.done() + 20)

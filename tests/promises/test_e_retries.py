@@ -52,3 +52,13 @@ def test_the_same_request_from_eight_at_once(story: Story) -> None:
         starts = list(pool.map(lambda _: history.start_model(story.snapshot, "svm", {}, "run:svm").id, range(8)))
     assert len(set(deploys)) == len(set(promotions)) == len(set(starts)) == 1
     assert [strategy for _, strategy, _ in story.history] == ["new_score", "new_score", "rollback", "new_score"]
+
+
+def test_a_deploy_that_changed_nothing_is_asked_for_anew(story: Story) -> None:
+    """It left nothing behind: the same request later is as if it had come later."""
+    low, high = story.trained(0.1), story.trained_and_promoted(0.7)
+    assert not story.deploys("best_score", key="one click").changed
+    assert history.recorded("one click") is None
+    story.deploys("specific", model_id=low)
+    assert story.deploys("best_score", key="one click").model_id == high
+    assert len(story.history) == 3

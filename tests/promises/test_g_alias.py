@@ -73,7 +73,7 @@ def test_a_crash_between_the_commit_and_the_mirror(mirrored: Story, nursery: Nur
 @pytest.mark.slow
 def test_workers_that_are_killed_while_they_mirror(mirrored: Story, nursery: Nursery) -> None:
     crew = Crew(nursery, 3, work=at_work_with_mlflow, story=mirrored)
-    crew.work(deeds=sized(30, 2_000), kills=sized(8, 400), seconds_between=0.5)
+    crew.work(deeds=sized(30), kills=sized(8), seconds_between=0.5)
     crew.go_home()
     rows = every_promise_is_kept()
     tell(test="killed while mirroring", acknowledged=crew.done(), deployments=len(rows), killed=crew.killed)

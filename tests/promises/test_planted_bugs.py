@@ -1,20 +1,16 @@
-"""The tests of the promises are tried themselves: each bug is planted in a copy of the code, where they have to fail, while
-they pass on the copy without it."""
+"""The tests of the promises are tried themselves: each bug is planted in a copy of the code, where they have to fail,
+while they pass on the copy without it."""
 
-import os
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import die_with_parent
+from tests.support.nursery import LOG, ROOT, Nursery
+from tests.support.tried import tried
 
-ROOT = Path(__file__).parents[2]
-AT_ONCE, PATIENCE_SECONDS = 2, 900
+AT_ONCE = 2
 
 pytestmark = pytest.mark.slow
 
@@ -34,10 +30,11 @@ BUGS = {
         [
             (
                 "registry/history.py",
-                "        return _result(project, wish.strategy, chosen, incumbent.id if incumbent else None, changed=changed)",
-                "        done = _result(project, wish.strategy, chosen, incumbent.id if incumbent else None, changed=changed)\n"
-                "        session.rollback()\n"
-                "        return done",
+                "        return _result(project, wish.strategy, chosen,",
+                (
+                    "        session.expunge_all()\n        session.rollback()\n"
+                    "        return _result(project, wish.strategy, chosen,"
+                ),
             )
         ],
     ),
@@ -140,8 +137,10 @@ BUGS = {
             (
                 "tasks/promotion.py",
                 "            result = history.deploy(\n",
-                "            _set_alias(client(), queries.project(asked.wish.project_name), chosen)\n"
-                "            result = history.deploy(\n",
+                (
+                    "            _set_alias(client(), queries.project(asked.wish.project_name), chosen)\n"
+                    "            result = history.deploy(\n"
+                ),
             ),
         ],
     ),
@@ -150,41 +149,46 @@ BUGS = {
         [
             (
                 "registry/history.py",
-                '        if changed and quarantine and incumbent is not None:\n            _hold(session, incumbent, reason or "",'
-                " deployed_by)\n        return",
-                "    if changed and quarantine and incumbent is not None:\n        with transaction(write=True) as session:\n"
-                '            _hold(session, incumbent, reason or "", deployed_by)\n    if True:\n        return',
-            )
+                "        if changed and quarantine and incumbent is not None:\n            _hold(",
+                (
+                    "    if changed and quarantine and incumbent is not None:\n"
+                    "        with transaction(write=True) as session:\n            _hold("
+                ),
+            ),
+            (
+                "registry/history.py",
+                "        return _result(project, wish.strategy, chosen,",
+                "    return _result(project, wish.strategy, chosen,",
+            ),
         ],
     ),
 }
 NONE = "no bug at all"
 
 
+# What every copy needs and no bug is planted in.
+LIBRARIES = ["alembic.command", "mlflow.store.tracking.sqlalchemy_store", "prefect", "psycopg", "pytest", "skops.io"]
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
     """How pytest ended on each copy, and what it said."""
     folder = tmp_path_factory.mktemp("bugs")
-    waiting = {name: _copy(folder / f"{number}", name) for number, name in enumerate([NONE, *BUGS])}
-    running: dict[str, tuple[Path, subprocess.Popen[bytes]]] = {}
-    ended: dict[str, tuple[int, str]] = {}
-    until = time.monotonic() + PATIENCE_SECONDS
-    while waiting or running:
-        assert time.monotonic() < until, f"still running: {list(running)}"
-        while waiting and len(running) < AT_ONCE:
-            name, copy = next(iter(waiting.items()))
-            running[name] = waiting.pop(name), _tried(copy, name)
-        for name, (copy, process) in list(running.items()):
-            if process.poll() is not None:
-                ended[name] = process.returncode, (copy / "said").read_text()
-                del running[name]
-        time.sleep(0.1)
-    return ended
+    copies = {name: _copy(folder / f"{number}", name) for number, name in enumerate([NONE, *BUGS])}
+    with Nursery(*LIBRARIES) as nursery:
+        running: list[int] = []
+        for name, copy in copies.items():
+            if len(running) == AT_ONCE:
+                nursery.ended(running.pop(0))
+            running.append(nursery.start(tried, folder=copy, **_what(name)))
+        for pid in running:
+            nursery.ended(pid)
+    return {name: (int((copy / "code").read_text()), (copy / LOG).read_text()) for name, copy in copies.items()}
 
 
 def _copy(folder: Path, name: str) -> Path:
     for part in ("flows", "tasks", "registry", "tests"):
-        shutil.copytree(ROOT / part, folder / part)  # compiled files, too: they are newer than their sources
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     for file, right, wrong in BUGS[name].changes if name in BUGS else []:
         code = (folder / file).read_text()
@@ -193,24 +197,11 @@ def _copy(folder: Path, name: str) -> Path:
     return folder
 
 
-def _tried(copy: Path, name: str) -> "subprocess.Popen[bytes]":
-    files = [f"test_{BUGS[name].promise}.py"] if name in BUGS else [f"test_{letter}_*.py" for letter in "abcdefgh"]
-    chosen = BUGS[name].chosen if name in BUGS else "sqlite or no_number or overtakes"
-    found = [str(path) for file in files for path in sorted((copy / "tests" / "promises").glob(file))]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {
-        "PYTHONPATH": str(copy),
-        "PYTHONHASHSEED": "0",
-    }
-    with (copy / "said").open("wb") as said:
-        return subprocess.Popen(
-            [*command, "-m", "not slow", "-k", chosen, *found],
-            cwd=copy,
-            env=env,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
-        )
+def _what(name: str) -> dict[str, str]:
+    """The promise and the tests of it; without a bug all that any bug is tried on."""
+    if name in BUGS:
+        return {"promise": BUGS[name].promise, "chosen": BUGS[name].chosen}
+    return {"promise": "[a-h]_*", "chosen": " or ".join(sorted({f"({bug.chosen})" for bug in BUGS.values()}))}
 
 
 def test_without_a_bug_they_pass(outcomes: dict[str, tuple[int, str]]) -> None:

@@ -74,14 +74,17 @@ def remembered(project: str) -> dict[str, list[Any]]:
         def rows(*columns: Any) -> list[Any]:
             table = columns[0].class_
             return [
-                tuple(row) for row in session.execute(select(*columns).where(table.project_id == project_id).order_by(table.id))
+                tuple(row)
+                for row in session.execute(select(*columns).where(table.project_id == project_id).order_by(table.id))
             ]
 
         place = {model_id: number for number, (model_id,) in enumerate(rows(Model.id))}
         return {
             "snapshots": [relation for (relation,) in rows(Snapshot.relation_name)],
             "models": rows(Model.algorithm, Model.status, Model.score, Model.reason, Model.artifact_sha256),
-            "deployments": [(seq, why, place[m]) for seq, why, m in rows(Deployment.seq, Deployment.strategy, Deployment.model_id)],
+            "deployments": [
+                (seq, why, place[m]) for seq, why, m in rows(Deployment.seq, Deployment.strategy, Deployment.model_id)
+            ],
             "decisions": [(place[m], done) for m, done in rows(Decision.challenger_id, Decision.deployed)],
             "quarantines": [(place[m], why) for m, why in rows(Quarantine.model_id, Quarantine.reason)],
         }

@@ -7,9 +7,10 @@ from random import Random
 
 from tests.support.deeds import ENOUGH, at_work
 from tests.support.nursery import Nursery
+from tests.support.size import sized
 from tests.support.story import Story
 
-PATIENCE_SECONDS = 1500
+PATIENCE_SECONDS = sized(600)
 
 
 class Crew:

@@ -1,10 +1,10 @@
-"""What the workers of the promises' tests do: they train, promote and deploy, and write down what they were answered."""
+"""What the workers of the promises' tests do: train, promote and deploy, and write down what they were answered."""
 
 import json
 import os
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -53,9 +53,12 @@ def acknowledged(said: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in said.read_text().splitlines()] if said.exists() else []
 
 
+_retold = cache(Retold)  # once for each worker
+
+
 def deed(key: str, models: list[int]) -> dict[str, Any]:
     """A request that is drawn by its key, and what the registry answered; `seq` is the deployment it led to."""
-    draw, story = Random(key), Retold("churn")
+    draw, story = Random(key), _retold("churn")
     if draw.random() < 0.4:
         return _by_hand(draw, story, key, models)
     model_id = draw.choice(models)

@@ -19,18 +19,20 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support.processes import die_with_parent
+from tests.support.size import sized
 
 ROOT = Path(__file__).parents[2]
-ALARM_SECONDS = 1800
+ALARM_SECONDS = sized(1200)
 LOG = "workers.log"  # in the folder where they work
 
 
 class Nursery:
-    """What the test run holds of that process."""
+    """What the test run holds of that process; `imported` are the modules that no worker has to wait for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *imported: str) -> None:
+        self._logs: dict[int, Path] = {}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.nursery"],
+            [sys.executable, "-m", "tests.support.nursery", *imported],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -38,15 +40,18 @@ class Nursery:
             preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
         )
 
-    def start(self, work: Callable[..., None], **said: Any) -> int:
-        """Begins `work(**said)` in this folder, with the settings of now; the worker's process id."""
+    def start(self, work: Callable[..., None], folder: Path | None = None, **said: Any) -> int:
+        """Begins `work(**said)` in that folder or this one, with the settings of now; the worker's process id."""
         settings = {name: os.environ[name] for name in ("REGISTRY_URL", "MLFLOW_TRACKING_URI") if name in os.environ}
-        return self._ask(start=[work.__module__, work.__name__], said=said, settings=settings, folder=os.getcwd())
+        where = folder or Path.cwd()
+        pid = self._ask(start=[work.__module__, work.__name__], said=said, settings=settings, folder=str(where))
+        self._logs[pid] = where / LOG
+        return pid
 
     def ended(self, pid: int) -> int:
         """How the worker ended, once it has: an exit code, or the signal that killed it, negative."""
         code = self._ask(ended=pid)
-        assert code in {0, -signal.SIGKILL}, f"a worker ended with {code}:\n{Path(LOG).read_text()[-4000:]}"
+        assert code in {0, -signal.SIGKILL}, f"a worker ended with {code}:\n{self._logs[pid].read_text()[-4000:]}"
         return code
 
     def kill(self, pid: int) -> int:
@@ -77,8 +82,8 @@ def killed() -> None:
 
 
 def _serve() -> None:
-    import tests.support.deeds  # noqa: F401  (so that those who are forked have it)
-
+    for module in sys.argv[1:]:
+        import_module(module)
     for line in sys.stdin:
         asked = json.loads(line)
         if "ended" in asked:

