@@ -10,6 +10,7 @@ from tasks import mirror
 from tests.support import crashes
 from tests.support.mlflow_deeds import train, train_until
 from tests.support.nursery import Nursery
+from tests.support.size import tell
 
 
 @pytest.mark.slow
@@ -36,6 +37,7 @@ def every_crash(nursery: Nursery, name: str) -> None:
         point += 1
         ended = nursery.run(crashes.write, name=name, project="rough", models=models, key="rough", crash_at=point)
         assert crashes.remembered("rough") in (before, complete), f"half a record after point {point}"
+    tell(test="crashes", write=name, points=point - 1)
     assert point > 4, "a write has a BEGIN, a statement, a commit, and what comes after it"
     crashes.WRITES[name](crashes.Retold("rough"), models, "rough")
     assert crashes.remembered("rough") == complete

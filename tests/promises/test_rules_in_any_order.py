@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from registry import history, queries, schema
 from registry.errors import InvalidInput, NoCandidate, NothingDeployed, RegistryConflict
 from tests.support.remembered import Model, Project, Refused
-from tests.support.size import TORTURE, sized
+from tests.support.size import TORTURE, sized, tell
 from tests.support.story import Story
 
 ALGORITHMS = st.sampled_from(["svm", "linear"])
@@ -41,6 +41,8 @@ class Clock(datetime):
 
 class Rules(RuleBasedStateMachine):
     """Two projects, so that one never touches the other."""
+
+    steps = 0
 
     @initialize()
     def two_projects(self) -> None:
@@ -147,6 +149,7 @@ class Rules(RuleBasedStateMachine):
 
     @invariant()
     def the_history_and_the_live_model_are_those_of_the_rules(self) -> None:
+        Rules.steps += 1
         for number, (story, rules) in enumerate(zip(self.stories, self.projects, strict=True)):
             ids = self.ids[number]
             expected = [(seq, why, ids[m.number], m.score) for seq, (why, m) in enumerate(rules.history, 1)]
@@ -194,6 +197,7 @@ class Rules(RuleBasedStateMachine):
 @pytest.mark.slow
 def test_the_registry_keeps_the_rules(registry_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "datetime", Clock)
+    monkeypatch.setattr(Rules, "steps", 0)
     run_state_machine_as_test(
         Rules,
         settings=settings(
@@ -206,3 +210,4 @@ def test_the_registry_keeps_the_rules(registry_url: str, monkeypatch: pytest.Mon
             suppress_health_check=list(HealthCheck),
         ),
     )
+    tell(test="any order", registry=registry_url, steps=Rules.steps)
