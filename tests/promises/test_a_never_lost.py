@@ -1,0 +1,98 @@
+"""(a) An acknowledged deployment is never lost, whoever is killed."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from sqlalchemy import create_engine, text
+
+from registry import session
+from tests.support.crew import Crew
+from tests.support.deeds import deed
+from tests.support.ledger import answers, every_promise_is_kept, rows_of
+from tests.support.nursery import Nursery
+from tests.support.postgres import Cluster, postgres_cluster
+from tests.support.size import sized, tell
+from tests.support.story import Story
+
+
+def test_what_was_answered_is_there_for_everyone(story: Story, registry_url: str) -> None:
+    first, second = story.trained_and_promoted(0.6), story.trained_and_promoted(0.7)
+    answered = story.deploys("rollback")
+    another = create_engine(registry_url)
+    with another.connect() as connection:
+        rows = connection.execute(text("SELECT model_id FROM deployments ORDER BY seq")).scalars().all()
+    another.dispose()
+    assert rows == [first, second, answered.model_id]
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_at_random(registry_url: str, nursery: Nursery) -> None:
+    crew = Crew(nursery, 6)
+    crew.work(deeds=sized(500), kills=sized(50), seconds_between=0.1)
+    crew.go_home()
+    rows = every_promise_is_kept()
+    # A deploy by hand that changed nothing left nothing behind: asked again it is asked for the first time.
+    kept = [answer for answer in answers() if answer["changed"] or answer["request_key"] != answer["key"]]
+    for answer in kept[:: sized(10)]:
+        assert deed(answer["key"], crew.models) == {name: answer[name] for name in answer if name != "key"}
+    assert rows_of("churn") == rows
+    tell(
+        test="killed at random",
+        registry=registry_url.partition(":")[0],
+        acknowledged=crew.done(),
+        deployments=len(rows),
+        killed=crew.killed,
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with postgres_cluster() as cluster:
+        yield cluster
+
+
+@pytest.mark.slow
+def test_postgresql_itself_is_killed(cluster: Cluster, nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all its processes at once, as a crash of its machine would end them, or at once by its own immediate stop;
+    the workers go on with the request they had."""
+    monkeypatch.setenv("REGISTRY_URL", cluster.url.format(database="postgres"))
+    with cluster.running("-h", "") as server:
+        crew = Crew(nursery, 6)
+        crew.work(deeds=20)
+        killed_whole(server)
+    outages = sized(3)
+    for outage in range(1, outages):
+        with cluster.running("-h", "") as server:
+            crew.work(deeds=crew.done() + 40, kills=2)
+            stopped_at_once(server) if outage % 2 else killed_whole(server)
+    with cluster.running("-h", ""):
+        crew.work(deeds=crew.done() + 20)
+        crew.go_home()
+        rows = every_promise_is_kept()
+        session.close()
+    tell(
+        test="PostgreSQL killed",
+        outages=outages,
+        acknowledged=crew.done(),
+        deployments=len(rows),
+        workers_killed=crew.killed,
+    )
+
+
+def killed_whole(server: subprocess.Popen[bytes]) -> None:
+    """Every process of it, before any can react to another's end."""
+    postmaster = psutil.Process(server.pid)
+    postmaster.suspend()
+    processes = [*postmaster.children(recursive=True), postmaster]
+    for process in processes:
+        process.kill()
+    server.wait(60)
+    psutil.wait_procs(processes, 60)
+
+
+def stopped_at_once(server: subprocess.Popen[bytes]) -> None:
+    server.send_signal(signal.SIGQUIT)
+    server.wait(60)

@@ -1,0 +1,67 @@
+"""What workers do with MLflow. A module of its own: importing it takes seconds."""
+
+from collections.abc import Callable
+from importlib import import_module
+from random import Random
+from typing import Any
+
+import mlflow.store.model_registry.sqlalchemy_store
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  (both are imported once, not by each worker)
+
+from registry import queries
+from registry.errors import NoCandidate
+from registry.values import Decision, Terms
+from tasks import promotion, training
+from tasks.requests import checked_request
+from tasks.snapshots import take_snapshot
+from tests.support.deeds import BY_HAND, one_after_the_other, seq_of
+from tests.support.nursery import killed
+
+
+def at_work_with_mlflow(number: int, models: list[int]) -> None:
+    """Deploys as a person does, proof and mirror included, until there are enough deeds."""
+    one_after_the_other(number, lambda key: _deed(key, models))
+
+
+def _deed(key: str, models: list[int]) -> dict[str, Any]:
+    draw = Random(key)
+    strategy = draw.choice(BY_HAND)
+    wish = {"model_id": draw.choice(models)} if strategy == "specific" else {}
+    try:
+        result = promotion.deploy(promotion.checked_deploy("churn", strategy, **wish), key)
+    except NoCandidate:
+        return {"model": None, "changed": False, "seq": None, "request_key": key}
+    return {"model": result.model_id, "changed": result.changed, "seq": seq_of(key), "request_key": key}
+
+
+def train(key: str) -> Decision:
+    """A training, step by step as the flow does it."""
+    request = checked_request(
+        *("iris", "classification", "sklearn:iris", "target", ["linear"], None, None, None, None, 0.25, None, None, 0),
+        Terms(),
+    )
+    begun = take_snapshot.fn(request, key)
+    training.candidate(begun, "linear", threads=1)
+    return promotion.promote.fn(begun, queries.run_models("iris", f"{key}:"), automatic_deploy=True)
+
+
+def train_until(key: str, module: str, step: str) -> None:
+    """A training that ends as soon as the step is done."""
+    last_of(module, step)
+    train(key)
+
+
+def deploy_until(key: str, module: str, step: str) -> None:
+    last_of(module, step)
+    promotion.deploy(promotion.checked_deploy("churn", "rollback"), key)
+
+
+def last_of(module: str, step: str) -> None:
+    where = import_module(module)
+    done: Callable[..., Any] = getattr(where, step)
+
+    def and_no_further(*given: Any, **named: Any) -> None:
+        done(*given, **named)
+        killed()
+
+    setattr(where, step, and_no_further)
