@@ -124,10 +124,10 @@ def checked_algorithms(task: Task, names: list[str] | None) -> list[str]:
     """The algorithms to train, each once and in the order they were named; a few good ones if none was.
 
     Raises:
-        InvalidInput: it is no list.
+        InvalidInput: it is no list of names.
         UnknownValue: one is not in the task's catalogue.
     """
-    if not (names is None or isinstance(names, list | tuple)):
+    if not (names is None or (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names))):
         raise InvalidInput(f"algorithms is a list of names, not {names!r}")
     chosen = list(dict.fromkeys(names)) if names else list(DEFAULT)
     for name in chosen:
@@ -147,6 +147,8 @@ def checked_hyperparams(
         MissingExtra: the algorithm's package is not installed.
     """
     given = hyperparams or {}
+    if not isinstance(given, dict):
+        raise BadHyperparameter(f"hyperparams are {{algorithm: {{parameter: value}}}}, not {given!r}")
     for name in given:
         if name not in algorithms:
             raise BadHyperparameter(f"hyperparams are for {name!r}, which is not among the algorithms: {algorithms}")

@@ -269,6 +269,8 @@ def checked_deploy(
         raise InvalidInput(f"{chosen} chooses by itself: leave model_id out, or deploy by 'specific'")
     if chosen is Strategy.SPECIFIC and algorithm_name:
         raise InvalidInput("a specific model has its algorithm: leave algorithm_name out")
+    if not isinstance(algorithm_name, str | None):
+        raise InvalidInput(f"algorithm_name is a text, such as svm, not {algorithm_name!r}")
     if chosen is Strategy.SPECIFIC and not _is_whole(model_id):
         raise InvalidInput(f"'specific' deploys the model of model_id, a number, not {model_id!r}")
     if not _is_whole(steps) or steps < 1 or steps > 10**6:
