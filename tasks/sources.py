@@ -165,7 +165,8 @@ def _refuse_beyond_memory(name: str, needed: int) -> None:
     there = psutil.virtual_memory().total
     if needed > there:
         raise BadData(
-            f"the rows of {name} take {needed / 1e9:,.0f} GB or more, and this machine has {there / 1e9:,.0f}: take fewer"
+            f"the rows of {name} take {needed / 1e9:,.0f} GB or more, and this machine has {there / 1e9:,.0f}:"
+            " take fewer"
         )
 
 

@@ -69,6 +69,7 @@ def refused_or(work: Callable[[], Any]) -> Any:
     try:
         return work()
     except FrontrunnerError as error:
-        assert str(error).strip()
-        assert "\n" not in str(error), str(error)
-        return None
+        said = str(error)
+    assert said.strip()
+    assert "\n" not in said
+    return None
