@@ -269,8 +269,6 @@ def checked_deploy(
         raise InvalidInput(f"{chosen} chooses by itself: leave model_id out, or deploy by 'specific'")
     if chosen is Strategy.SPECIFIC and algorithm_name:
         raise InvalidInput("a specific model has its algorithm: leave algorithm_name out")
-    if not isinstance(algorithm_name, str | None):
-        raise InvalidInput(f"algorithm_name is a text, such as svm, not {algorithm_name!r}")
     if chosen is Strategy.SPECIFIC and not _is_whole(model_id):
         raise InvalidInput(f"'specific' deploys the model of model_id, a number, not {model_id!r}")
     if not _is_whole(steps) or steps < 1 or steps > 10**6:
@@ -286,7 +284,8 @@ def checked_deploy(
     why = checked_text("reason", reason) if reason is not None else ""
     if (force or quarantine) and not why:
         raise InvalidInput(f"{'force' if force else 'quarantine'} needs a reason: it is kept in the history")
-    wish = Wish(name, chosen, algorithm_name or None, model_id, steps, to_seq)
+    algorithm = checked_text("algorithm_name", algorithm_name) if algorithm_name is not None else None
+    wish = Wish(name, chosen, algorithm or None, model_id, steps, to_seq)
     return Asked(wish, plan, force, why or None, quarantine, expect_model_id)
 
 

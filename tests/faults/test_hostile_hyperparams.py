@@ -1,4 +1,4 @@
-"""Values of every type for every parameter of every algorithm: a typed error, or a fit that ends, well or with a reason.
+"""Values of every type for every parameter of every algorithm: a typed error, or a fit that ends or gives a reason.
 
 No value makes a process read or write a file.
 """
@@ -29,7 +29,27 @@ SECONDS = 60
 N = 24
 CANARY = "k4n4ry"
 # None of them is an amount that takes long: how many trees to fit is asked for, and not odd.
-VALUES = [None, True, -1, 0, 1, 3, 0.5, -0.5, 2.0, "", "auto", "svd", "l1", "../canary", [], [1], [0.5, "a"], {}, {"a": 1}]
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    3,
+    0.5,
+    -0.5,
+    2.0,
+    "",
+    "auto",
+    "svd",
+    "l1",
+    "../canary",
+    [],
+    [1],
+    [0.5, "a"],
+    {},
+    {"a": 1},
+]
 CHOICES = [(task, name) for task in Task for name in ALGORITHMS[task]]
 
 
@@ -57,7 +77,9 @@ def test_any_value_of_any_parameter(canary: Path, task: Task, name: str) -> None
     learnt, said = rows(task), []
 
     @examples(6)
-    @given(st.dictionaries(st.sampled_from(parameters), st.sampled_from([*VALUES, str(canary)]), min_size=1, max_size=2))
+    @given(
+        st.dictionaries(st.sampled_from(parameters), st.sampled_from([*VALUES, str(canary)]), min_size=1, max_size=2)
+    )
     def check(odd: dict[str, Any]) -> None:
         checked = refused_or(lambda: checked_hyperparams(task, [name], {name: odd}))
         if checked is None:

@@ -120,8 +120,8 @@ def test_no_name_reads_anything_else(canary: Callable[[], list[str]]) -> None:
     @example("secret.canary")
     def check(name: str) -> None:
         for read in (lambda name: [sources.read(name)], lambda name: list(sources.parts(name, {}))):
-            for table in refused_or(lambda read=read: read(f"warehouse:{name}")) or []:
-                seen.append(str(table.slice(0, 1000).to_pydict()))
+            tables = refused_or(lambda read=read: read(f"warehouse:{name}")) or []
+            seen.extend(str(table.slice(0, 1000).to_pydict()) for table in tables)
         refused_or(lambda: sources.read(name))
 
     check()

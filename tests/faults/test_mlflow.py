@@ -44,13 +44,19 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
         yield line
 
 
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One for all: registries do not share an MLflow."""
+    return f"sqlite:///{tmp_path_factory.mktemp('registry')}/registry.db"
+
+
 @pytest.fixture(autouse=True)
-def client(line: Proxy, prefect: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+def client(line: Proxy, registry: str, prefect: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     """It is less patient than usual, and a step is not tried again: tests/integration/test_flow_runs.py has that."""
+    monkeypatch.setenv("REGISTRY_URL", registry)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", line.url)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    monkeypatch.setattr(mirror, "MIRROR_SECONDS", 5)
     for step in (training.train_candidate, snapshots.take_snapshot):
         monkeypatch.setattr(step, "retries", 0)
     return MlflowClient(line.url, line.url)
@@ -58,7 +64,7 @@ def client(line: Proxy, prefect: str, monkeypatch: pytest.MonkeyPatch) -> Mlflow
 
 @pytest.fixture
 def project(request: pytest.FixtureRequest) -> str:
-    """Of this test alone: the server outlives the registries."""
+    """Of this test alone."""
     return request.node.name
 
 

@@ -1,5 +1,5 @@
-"""The registry's database and the artifact store: read only, locked, full, away. Each is one clear line in bounded time,
-nothing is half recorded, and the same again works once the fault is over."""
+"""The registry's database and the artifact store: read only, locked, full, away. Each is one clear line in bounded
+time, nothing is half recorded, and the same again works once the fault is over."""
 
 import json
 import os
@@ -195,9 +195,7 @@ def commands(folder: Path, fault: str, mend: str) -> list[subprocess.CompletedPr
 
     script = fault + "\n" + one(0, "rollback churn") + mend + "\n" + one(1, "rollback churn --json")
     away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    subprocess.run(
-        with_mounts(script), env=os.environ | away, cwd=folder, check=False, timeout=120
-    )
+    subprocess.run(with_mounts(script), env=os.environ | away, cwd=folder, check=False, timeout=120)
     return [
         subprocess.CompletedProcess(
             [],
