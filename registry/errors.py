@@ -7,6 +7,10 @@ from collections.abc import Iterable
 class FrontrunnerError(Exception):
     """The root. Its text is one line, fit for a terminal or a Prefect run page."""
 
+    def __str__(self) -> str:
+        """Whatever a name that it quotes has in it: ends of lines, a terminal's commands, half a surrogate pair."""
+        return "".join(character if character.isprintable() else " " for character in super().__str__())
+
 
 class InvalidInput(FrontrunnerError):
     """An argument that cannot be used; nothing was fitted or recorded."""

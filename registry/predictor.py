@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from registry import queries
 from registry.artifacts import load_pipeline
 from registry.errors import FrontrunnerError, InvalidInput, NoProbabilities
+from registry.history import checked_name
 from registry.inputs import Feature, aligned, features
 from registry.values import LiveModel
 from registry.vocabulary import Task
@@ -37,6 +38,7 @@ class Predictor:
     that, plus the time of the load. Where that fails, the old model goes on and the log says so.
 
     Raises:
+        InvalidName: no project can have that name.
         UnknownProject: there is no such project.
         NothingDeployed: it has no live model yet.
         RegistryUnavailable, ArtifactMissing, ArtifactChanged: it cannot be found out, fetched or trusted.
@@ -47,9 +49,9 @@ class Predictor:
             isinstance(refresh_seconds, int | float) and not isinstance(refresh_seconds, bool) and refresh_seconds > 0
         ):
             raise InvalidInput(f"refresh_seconds is a number above 0 or None, not {refresh_seconds!r}")
-        self._project_name = project_name
+        self._project_name = checked_name(project_name)
         self._refreshing = Lock()
-        self._loaded = _load(queries.live_deployment(project_name))
+        self._loaded = _load(queries.live_deployment(self._project_name))
         self._stop = Event()
         weakref.finalize(self, self._stop.set)
         if refresh_seconds is not None:

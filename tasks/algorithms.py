@@ -119,15 +119,24 @@ QUIET: Mapping[str, dict[str, Any]] = {
 # What these would take every core for, whatever OpenMP's limit is.
 THREADS: Mapping[str, str] = {"lightgbm": "n_jobs", "catboost": "thread_count"}
 
+MOST_THREADS = 1024  # OpenMP ends the process that cannot start its threads
+
+# Parameters that name files of the machine that trains, which catboost would read, or write over.
+FILES: Mapping[str, set[str]] = {
+    "catboost": {
+        "allow_writing_files", "input_borders", "output_borders", "save_snapshot", "snapshot_file", "train_dir"
+    },
+}  # fmt: skip
+
 
 def checked_algorithms(task: Task, names: list[str] | None) -> list[str]:
     """The algorithms to train, each once and in the order they were named; a few good ones if none was.
 
     Raises:
-        InvalidInput: it is no list.
+        InvalidInput: it is no list of names.
         UnknownValue: one is not in the task's catalogue.
     """
-    if not (names is None or isinstance(names, list | tuple)):
+    if not (names is None or (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names))):
         raise InvalidInput(f"algorithms is a list of names, not {names!r}")
     chosen = list(dict.fromkeys(names)) if names else list(DEFAULT)
     for name in chosen:
@@ -147,6 +156,8 @@ def checked_hyperparams(
         MissingExtra: the algorithm's package is not installed.
     """
     given = hyperparams or {}
+    if not isinstance(given, dict):
+        raise BadHyperparameter(f"hyperparams are {{algorithm: {{parameter: value}}}}, not {given!r}")
     for name in given:
         if name not in algorithms:
             raise BadHyperparameter(f"hyperparams are for {name!r}, which is not among the algorithms: {algorithms}")
@@ -156,6 +167,9 @@ def checked_hyperparams(
             json.dumps(given[name], allow_nan=False)
         except (TypeError, ValueError) as error:
             raise BadHyperparameter(f"hyperparams of {name!r} cannot be written as JSON: {error}") from error
+        for parameter in ("n_jobs", "thread_count"):
+            if isinstance(threads := given[name].get(parameter), int | float) and abs(threads) > MOST_THREADS:
+                raise BadHyperparameter(f"{parameter} of {name!r} is at most {MOST_THREADS:,} threads, not {threads:,}")
     for name in algorithms:
         _check_values(name, new_estimator(task, name, given.get(name, {}), seed=0))
     return {name: given.get(name, {}) for name in algorithms}
@@ -194,7 +208,7 @@ def check_parameters(task: Task, name: str, parameters: Iterable[str]) -> set[st
         BadHyperparameter: one is not.
         MissingExtra: the algorithm's package is not installed.
     """
-    known = _parameters(_imported(ALGORITHMS[task][name], name))
+    known = _parameters(_imported(ALGORITHMS[task][name], name)) - FILES.get(name, set())
     for parameter in parameters:
         if parameter not in known:
             raise BadHyperparameter(f"{name} has no hyperparameter {parameter!r}; it has {', '.join(sorted(known))}")

@@ -1,6 +1,7 @@
 """The rows of a relation, checked: what cannot be trained on is refused in one line before anything is recorded."""
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadData, UnknownColumn
@@ -67,7 +68,7 @@ def check_sides(train: "np.ndarray[Any, Any]", test: "np.ndarray[Any, Any]", tas
 
 def _check_shape(table: "pa.Table", relation_name: str, y_column_names: tuple[str, ...]) -> None:
     names = table.column_names
-    twice = [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise BadData(f"{relation_name} has two columns named {twice[0]!r}: rename one")
     for name in y_column_names:

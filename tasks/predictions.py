@@ -1,6 +1,7 @@
 """Score a relation with the live model, part by part, into a file or a table: all of it or nothing."""
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,6 @@ from prefect import task
 
 from registry import Predictor
 from registry.errors import BadData
-from registry.history import checked_name
 from registry.values import LiveModel
 from tasks import sources
 from tasks.flow_runs import STEP
@@ -60,7 +60,7 @@ def score_relation(project_name: str, relation_name: str, output: str, if_exists
         InvalidInput: the relation cannot be scored, or the output cannot be written.
     """
     write = writer(output, if_exists, key)
-    predictor = Predictor(checked_name(project_name))
+    predictor = Predictor(project_name)
     now = datetime.now(UTC)
     with TemporaryDirectory(prefix="frontrunner-") as folder:
         scored = _scored(predictor, relation_name, now, Path(folder))
@@ -92,8 +92,7 @@ def _scored(predictor: Predictor, relation_name: str, now: datetime, folder: Pat
 
 
 def _refuse_twice(part: "pa.Table", relation_name: str) -> None:
-    names = part.column_names
-    if twice := [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []:
+    if twice := [name for name, count in Counter(part.column_names).items() if count > 1]:
         raise BadData(f"{relation_name} has two columns named {twice[0]!r}: rename one")
 
 

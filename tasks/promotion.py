@@ -289,7 +289,8 @@ def checked_deploy(
     why = checked_text("reason", reason) if reason is not None else ""
     if (force or quarantine) and not why:
         raise InvalidInput(f"{'force' if force else 'quarantine'} needs a reason: it is kept in the history")
-    wish = Wish(name, chosen, algorithm_name or None, model_id, steps, to_seq)
+    algorithm = checked_text("algorithm_name", algorithm_name) if algorithm_name is not None else None
+    wish = Wish(name, chosen, algorithm or None, model_id, steps, to_seq)
     return Asked(wish, plan, force, why or None, quarantine, expect_model_id)
 
 

@@ -173,8 +173,9 @@ def _user() -> str:
 
 
 def _y_column_names(given: str | Sequence[str] | None, task: Task) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given or ())
-    if not all(isinstance(name, str) and name for name in names):
+    listed = given is None or isinstance(given, Sequence)
+    names = (given,) if isinstance(given, str) else tuple((listed and given) or ())
+    if not listed or not all(isinstance(name, str) and name for name in names):
         raise InvalidInput(f"y_column_name is the name of a column, or a list of them, not {given!r}")
     if len(set(names)) < len(names):
         raise InvalidInput(f"y_column_name names a column twice: {', '.join(names)}")

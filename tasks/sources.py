@@ -25,6 +25,7 @@ CSV_PART = 2**22  # bytes; Arrow reads some thirty of them ahead
 PART_ROWS = 50_000
 # What a database knows of itself, its users among it: no rows to train on. PostgreSQL's own begin with pg_.
 SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
+NUMBER_BYTES = 8
 
 
 def read(relation_name: str) -> "pa.Table":
@@ -103,7 +104,7 @@ def file_path(name: str) -> Path:
     try:
         path = (root / name).resolve()  # a link is followed before it is judged
         path.is_file()  # raises where the name is too long
-    except (OSError, ValueError) as error:  # a name that no file can have
+    except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have, or a link to itself
         raise UnknownRelation(f"files:{name!r} cannot be the name of a file: {error}") from error
     if not path.is_relative_to(root):
         raise UnknownRelation(f"files:{name} is outside DATA_ROOT, {root}")
@@ -166,14 +167,34 @@ def _read_csv(path: Path) -> "pa.Table":
 def _read_parquet(path: Path) -> "pa.Table":
     from pyarrow import parquet
 
-    table = parquet.ParquetFile(path).read()
+    file = parquet.ParquetFile(path)
+    _refuse_beyond_memory(path.name, file.metadata.num_rows * file.metadata.num_columns * NUMBER_BYTES)
+    table = file.read()
+    table.validate(full=True)  # else text that is no UTF-8 is noticed by whoever reads it first
     index = _index_columns(table.schema)
     return table.drop_columns([name for name in table.column_names if name in index])
 
 
 def _index_columns(schema: "pa.Schema") -> list[Any]:
-    """Those that pandas wrote beside the columns of a frame."""
-    return list(json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", []))
+    """Those that pandas wrote beside the columns of a frame; what others wrote in its place says nothing."""
+    try:
+        said = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+    except (ValueError, RecursionError):
+        return []
+    listed = said.get("index_columns") if isinstance(said, dict) else None
+    return listed if isinstance(listed, list) else []
+
+
+def _refuse_beyond_memory(name: str, needed: int) -> None:
+    """A file of some kilobytes can hold rows for terabytes. Raises: BadData."""
+    import psutil
+
+    there = psutil.virtual_memory().total
+    if needed > there:
+        raise BadData(
+            f"the rows of {name} take {needed / 1e9:,.0f} GB or more, and this machine has {there / 1e9:,.0f}:"
+            " take fewer"
+        )
 
 
 def _files(root: Path) -> list[str]:
@@ -256,6 +277,7 @@ def _parquet_parts(path: Path) -> "Iterator[pa.Table]":
     kept = [name for name in file.schema_arrow.names if name not in _index_columns(file.schema_arrow)]
     yield file.schema_arrow.empty_table().select(kept)
     for batch in file.iter_batches(PART_ROWS, columns=kept):
+        batch.validate(full=True)
         yield pa.Table.from_batches([batch])
 
 
@@ -353,16 +375,16 @@ def database(source: str, url: str, name: str, *, write: bool = False) -> "Itera
         raise BadData(f"the database file of source {source!r} does not exist")
     if not write and engine.dialect.name == "sqlite":
         event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
+    verb = "written" if write else "read"
     try:
         yield engine if write else engine.execution_options(postgresql_readonly=True)
     except SQLAlchemyError as error:
-        reason, verb = (
-            str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0],
-            "written" if write else "read",
-        )
+        reason = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
         reason += "; reading it would write, and a source is only read" if not write and _would_write(reason) else ""
         kind = SourceUnavailable if isinstance(error, OperationalError) else BadData
         raise kind(f"{source}:{name} cannot be {verb}: {reason}") from error
+    except UnicodeEncodeError as error:
+        raise BadData(f"{source}:{name} cannot be {verb}: there is a character that no database can store") from error
     finally:
         engine.dispose()
 

@@ -98,3 +98,16 @@ def _called(result: int, name: str) -> None:
 def _ip(command: str) -> None:
     program = shutil.which("ip", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "ip"
     subprocess.run([program, *command.split()], check=True, capture_output=True, text=True)
+
+
+def with_mounts(script: str) -> list[str]:
+    """A shell script that may mount what it wants: nothing outside of it sees that, and it is gone with the script.
+
+    Where no one may, the test is skipped; in CI it fails.
+    """
+    alone = ["unshare", "--mount"]
+    probe = [*alone, "mount", "-t", "tmpfs", "none", "/mnt"]
+    tried = subprocess.run(probe, check=False, capture_output=True, text=True) if shutil.which("unshare") else None
+    if tried is None or tried.returncode:
+        lacking(f"mount namespaces (root on Linux, and `unshare`): {tried and tried.stderr}")
+    return [*alone, "sh", "-uc", script]
