@@ -8,6 +8,7 @@ from registry.errors import BadRows, MissingColumns
 from registry.values import ModelRecord, SnapshotRecord
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 LARGEST = 3.4028234663852886e38  # of a float32, which trees compare with
@@ -92,7 +93,7 @@ def _frame(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
     if isinstance(rows, pd.DataFrame):
         frame = rows
     elif isinstance(rows, Mapping):
-        frame = _made(dict(rows), None)
+        frame = _of_columns(dict(rows), features)
     elif isinstance(rows, np.ndarray) or (isinstance(rows, Sequence) and not isinstance(rows, str | bytes)):
         frame = _listed(rows, features)
     else:
@@ -116,7 +117,8 @@ def _listed(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
         for row in rows:  # a value that was left out would become a gap
             if missing := [feature.name for feature in features if feature.used and feature.name not in row]:
                 raise MissingColumns(missing, list(row))
-        return _made(list(rows), None)
+        names = [feature.name for feature in features if feature.used]
+        return _made([[row[name] for name in names] for row in rows], names)
     widths = {len(row) if isinstance(row, Sequence) and not isinstance(row, str) else _width(row) for row in rows}
     if widths != {len(names)}:
         found = " or ".join("no" if width is None else str(width) for width in sorted(widths, key=str))
@@ -127,6 +129,28 @@ def _listed(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
     return _made(rows, names)
 
 
+def _of_columns(columns: dict[Any, Any], features: Sequence[Feature]) -> "pd.DataFrame":
+    """Lists of numbers by way of an array: pandas takes as long for each of them as a model does for a row."""
+    names = [feature.name for feature in features if feature.used and feature.name in columns]
+    values = [columns[name] for name in names]
+    if len(names) == len(features) and all(isinstance(each, list) for each in values):
+        table = _numbers_alone(values)
+        if table is not None:
+            return _made(table.T, names)
+    return _made(columns, None)
+
+
+def _numbers_alone(lists: list[Any]) -> "np.ndarray[Any, Any] | None":
+    """Lists of one length with nothing but numbers in them as an array; None if they are anything else."""
+    import numpy as np
+
+    try:
+        table = np.array(lists)
+    except (ValueError, OverflowError):  # of several lengths
+        return None
+    return table if table.ndim == 2 and table.dtype.kind in "if" else None
+
+
 def _width(row: Any) -> int | None:
     return int(row.shape[0]) if getattr(row, "ndim", 0) == 1 else None
 
@@ -135,7 +159,8 @@ def _made(rows: Any, names: list[str] | None) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        return pd.DataFrame(rows, columns=names)
+        table = _numbers_alone(rows) if isinstance(rows, list) and rows else None
+        return pd.DataFrame(rows if table is None else table, columns=names)
     except (ValueError, TypeError, OverflowError) as error:
         raise BadRows(f"the rows do not make a table: {_one_line(error)}") from error
 

@@ -1,7 +1,9 @@
 """Answers with the live model. An application that wants predictions needs only this."""
 
+import itertools
 import logging
 import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from types import TracebackType
@@ -111,15 +113,26 @@ class Predictor:
 
     def answer(self, rows: Any) -> "tuple[LiveModel, np.ndarray[Any, Any]]":
         """The predictions and the model that they are of, even when another one goes live meanwhile."""
-        import numpy as np
+        loaded = self._loaded
+        return loaded.model, _answers(loaded, aligned(rows, loaded.features))
+
+    def answer_all(self, requests: Sequence[Any]) -> "tuple[LiveModel, list[np.ndarray[Any, Any] | Exception]]":
+        """Several requests by one call of one model: for each its predictions, or the error that it alone would raise.
+
+        The last digits of a number may depend on what is answered with it, as they do on the rows of one request.
+        """
+        import pandas as pd
 
         loaded = self._loaded
-        X, targets = aligned(rows, loaded.features), len(loaded.model.y_column_names)
-        if len(X):
-            answers = np.asarray(loaded.pipeline.predict(X))
-            return loaded.model, answers if targets > 1 else answers.ravel()
-        kind = _classes(loaded).dtype if loaded.model.task is Task.CLASSIFICATION else float
-        return loaded.model, np.empty((0, targets) if targets > 1 else 0, kind)
+        found = [_tried(aligned, rows, loaded.features) for rows in requests]
+        tables = [each for each in found if isinstance(each, pd.DataFrame)]
+        together = _tried(_answers, loaded, pd.concat(tables, ignore_index=True)) if len(tables) > 1 else None
+        if together is None or isinstance(together, Exception):  # one of them may be what the model cannot take
+            answers = iter([_tried(_answers, loaded, X) for X in tables])
+        else:
+            ends = itertools.accumulate(map(len, tables))
+            answers = iter([together[end - len(X) : end] for X, end in zip(tables, ends, strict=True)])
+        return loaded.model, [each if isinstance(each, Exception) else next(answers) for each in found]
 
     def refresh(self) -> LiveModel:
         """Answers with the model that is live now; on any error with the one before.
@@ -149,6 +162,24 @@ class Predictor:
 def _load(model: LiveModel) -> _Loaded:
     columns = features(queries.snapshot(model.snapshot_id), queries.model(model.id))
     return _Loaded(model, columns, load_pipeline(model.artifact))
+
+
+def _answers(loaded: _Loaded, X: Any) -> "np.ndarray[Any, Any]":
+    import numpy as np
+
+    targets = len(loaded.model.y_column_names)
+    if len(X):
+        answers = np.asarray(loaded.pipeline.predict(X))
+        return answers if targets > 1 else answers.ravel()
+    kind = _classes(loaded).dtype if loaded.model.task is Task.CLASSIFICATION else float
+    return np.empty((0, targets) if targets > 1 else 0, kind)
+
+
+def _tried(work: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return work(*arguments)
+    except Exception as error:  # noqa: BLE001  (whose request it is will be told)
+        return error
 
 
 def _classes(loaded: _Loaded) -> "np.ndarray[Any, Any]":

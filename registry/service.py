@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.security import HTTPBearer
@@ -18,6 +19,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry import queries
+from registry.batches import Batches
 from registry.errors import (
     BadRows,
     FrontrunnerError,
@@ -150,6 +152,7 @@ class Predictors:
         self._only, self._refresh_seconds = only, refresh_seconds
         self._made: dict[str, Predictor] = {}
         self._making: dict[str, Lock] = {}
+        self.batches: dict[str, Batches] = {}
 
     def of(self, project_name: str) -> Predictor:
         name = checked_name(project_name)
@@ -162,6 +165,10 @@ class Predictors:
                 found = self._made.get(name) or Predictor(name, self._refresh_seconds)
                 self._made[name] = found
         return found
+
+    def batches_of(self, project_name: str) -> Batches:
+        """The same for what asks it at once."""
+        return self.batches.setdefault(project_name, Batches(self.of(project_name)))
 
     def live(self) -> dict[str, int]:
         """The models that answer, by project."""
@@ -310,15 +317,15 @@ def _add_routes(app: FastAPI, only: str | None, predictors: Predictors, metrics:
         tags=["projects"],
         dependencies=guarded,
         responses=documented(400, 404, 409, 413, 422, 503),
-        response_model_exclude_none=True,
+        response_model=Predictions,
     )
-    def predict(name: str, rows: Rows) -> Predictions:
+    async def predict(name: str, rows: Rows) -> Response:
         """Answers of the live model, all of one model."""
-        predictor = predictors.of(name)
+        batches: Batches = predictors.batches.get(name) or await run_in_threadpool(predictors.batches_of, name)
         with metrics.seconds.labels(checked_name(name)).time():
-            answers = _answered(predictor, rows)
-        metrics.rows.labels(checked_name(name)).inc(len(answers.predictions))
-        return answers
+            answers = await _answered(batches, rows)
+        metrics.rows.labels(checked_name(name)).inc(len(answers["predictions"]))
+        return JSONResponse(answers)  # what we made ourselves is not looked through again
 
     @app.get("/projects/{name:path}", tags=["projects"], dependencies=guarded, responses=documented(404, 409, 422, 503))
     def project(name: str) -> Live:
@@ -328,23 +335,25 @@ def _add_routes(app: FastAPI, only: str | None, predictors: Predictors, metrics:
         return Live.model_validate({**_fields(model), "features": columns})
 
 
-def _answered(predictor: Predictor, rows: Rows) -> Predictions:
+async def _answered(batches: Batches, rows: Rows) -> dict[str, Any]:
+    """As `Predictions` says."""
+    table = rows.table()
     try:
         if rows.params.probabilities:
-            model, classes, found = predictor.answer_proba(rows.table())
-            return Predictions(predictions=found.tolist(), model=_named(model), classes=classes.tolist())
-        model, found = predictor.answer(rows.table())
-        return Predictions(predictions=found.tolist(), model=_named(model))
+            model, classes, found = await run_in_threadpool(batches.predictor.answer_proba, table)
+            return {"predictions": found.tolist(), "model": _named(model), "classes": classes.tolist()}
+        model, found = await batches.answer(table)
+        return {"predictions": found.tolist(), "model": _named(model)}
     except FrontrunnerError:
         raise
     except Exception as error:  # what an estimator says of rows that only it cannot take
-        log.exception("a prediction for %r failed", predictor.model.project_name)
+        log.exception("a prediction for %r failed", batches.predictor.model.project_name)
         reason = " ".join(str(error).split())[:200]
         raise BadRows(f"the model cannot take these rows: {type(error).__name__}: {reason}") from error
 
 
-def _named(model: Any) -> ModelName:
-    return ModelName(id=model.id, algorithm=model.algorithm, seq=model.seq)
+def _named(model: Any) -> dict[str, Any]:
+    return {"id": model.id, "algorithm": model.algorithm, "seq": model.seq}
 
 
 def _fields(model: Any) -> dict[str, Any]:

@@ -341,3 +341,42 @@ def test_an_application_needs_neither_prefect_nor_mlflow_nor_the_tasks(story: St
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.endswith("set()\n"), done.stderr
+
+
+class TestSeveralRequestsAtOnce:
+    def test_each_has_the_answers_that_it_has_alone(self, live: None) -> None:
+        predictor = Predictor("iris")
+        tables = [rows().head(3), rows().tail(2), rows().iloc[60:61]]
+        model, found = predictor.answer_all(tables)
+        assert model == predictor.model
+        assert [each.tolist() for each in found] == [predictor.predict(table).tolist() for table in tables]
+
+    def test_a_wrong_one_is_wrong_alone(self, live: None) -> None:
+        predictor = Predictor("iris")
+        good, bad = rows().head(3), rows().head(3).drop(columns=rows().columns[0])
+        _, found = predictor.answer_all([good, bad, good, []])
+        assert isinstance(found[1], MissingColumns)
+        assert found[0].tolist() == found[2].tolist() == predictor.predict(good).tolist()
+        assert found[3].tolist() == []
+
+    def test_what_the_model_cannot_take_does_not_harm_the_others(
+        self, live: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        predictor = Predictor("iris")
+        monkeypatch.setattr(predictor, "_loaded", replace(predictor._loaded, pipeline=Choosy(predictor._loaded.pipeline)))
+        good, odd = rows().head(2), rows().head(2) * 1000
+        _, found = predictor.answer_all([good, odd])
+        assert found[0].tolist() == predictor.predict(good).tolist()
+        assert isinstance(found[1], ValueError)
+
+
+class Choosy:
+    """A model that does not take large numbers."""
+
+    def __init__(self, pipeline):
+        self.pipeline, self.classes_ = pipeline, pipeline.classes_
+
+    def predict(self, X):
+        if (X > 1000).any(axis=None):
+            raise ValueError("too large")
+        return self.pipeline.predict(X)
