@@ -108,6 +108,12 @@ def verified(artifact: Artifact) -> Iterator[Path]:
         yield local
 
 
+def is_gone(artifact: Artifact) -> bool:
+    """Whether a local store has lost the file; a remote one is not asked."""
+    local = _local(artifact.uri)
+    return local is not None and not local.exists()
+
+
 def bound_mlflow() -> None:
     """MLflow's client as we want it; what is set already is left."""
     for name, value in MLFLOW_DEFAULTS.items():

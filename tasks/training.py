@@ -92,7 +92,7 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
     request = training.request
     snapshot = queries.snapshot(training.snapshot_id)
     model = _begin(training, snapshot, algorithm)
-    if model.status is Status.TRAINED:  # a retry of a run that had finished this one
+    if model.status in history.DONE:  # a retry of a run that had finished this one
         return model
     log.info("%s: training", algorithm)
     run_id = None
