@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from dataclasses import asdict
@@ -142,6 +143,9 @@ def train(
     from tasks.reports import leaderboard
 
     _check_prefect()
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # else it ends at once, and leaves a temporary server behind
     # The values are checked there, so that every way in gives the same answer.
     result = flow(project, cast("Any", task), **cast("dict[str, Any]", asked))
     if as_json:

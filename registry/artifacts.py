@@ -108,10 +108,10 @@ def verified(artifact: Artifact) -> Iterator[Path]:
         yield local
 
 
-def is_gone(artifact: Artifact) -> bool:
-    """Whether a local store has lost the file; a remote one is not asked."""
+def is_gone(artifact: Artifact) -> bool | None:
+    """Whether a local store has lost the file; None: it is in a remote one, which is not asked."""
     local = _local(artifact.uri)
-    return local is not None and not local.exists()
+    return None if local is None else not local.exists()
 
 
 def bound_mlflow() -> None:

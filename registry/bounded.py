@@ -1,5 +1,6 @@
 """Work that may hang (a store, a server), for which nobody waits longer than a limit."""
 
+import atexit
 import os
 import sys
 from collections.abc import Callable
@@ -45,6 +46,7 @@ def leave_behind() -> None:
 def leave(code: int | str | None) -> NoReturn:
     """Ends the process; threads that were left behind, and those that they began, are not waited for."""
     if any(thread.is_alive() for thread in _left_behind):
+        atexit._run_exitfuncs()  # noqa: SLF001  (a temporary server of Prefect's is to end, too)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else int(bool(code)))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry import settings
-from registry.errors import TrackingUnavailable
+from registry.errors import NotDeleted
 from registry.values import ModelRecord, SnapshotRecord
 from tasks.mirror import LIVE, registered_name
 from tasks.tracking import FILE, client, experiment_name, translated
@@ -45,6 +45,12 @@ class Kept(NamedTuple):
     runs: list[Run]
     saved: list[Saved]
 
+    def of(self, model_id: int, request: str) -> "Kept":
+        """Those of one candidate; another registry may have a model of that number, but not of that training."""
+        runs = [run for run in self.runs if (run.model_id, run.request) == (model_id, request)]
+        mine = [saved for saved in self.saved if saved.model_id == model_id and saved.run in runs]
+        return Kept(runs, mine)
+
 
 def kept(project_name: str) -> Kept:
     """Raises: TrackingUnavailable: MLflow cannot be reached. (So for every function here.)"""
@@ -78,10 +84,10 @@ def remove_saved(saved: Saved) -> None:
 
 
 def remove_model(project_id: int, model: ModelRecord, has: Kept) -> None:
-    """Everything that MLflow has of a pruned model.
+    """All of a pruned model: its versions, its file, and what else MLflow has of it.
 
     Raises:
-        TrackingUnavailable: also where an alias still names it; then nothing of it is deleted.
+        NotDeleted: an alias still names it, or the store deletes nothing.
     """
     with translated():
         mlflow = client()
@@ -91,11 +97,10 @@ def remove_model(project_id: int, model: ModelRecord, has: Kept) -> None:
         if model.artifact:
             _remove_files(model.artifact.uri.removesuffix(f"/{FILE}"))
     for saved in has.saved:
-        if saved.model_id == model.id:
-            remove_saved(saved)
+        remove_saved(saved)
     with translated():
         for run in has.runs:
-            if run.model_id == model.id and not run.deleted:
+            if not run.deleted:
                 _remove_files(run.uri)
                 mlflow.delete_run(run.id)
 
@@ -122,9 +127,7 @@ def _versions(mlflow: "MlflowClient", project_id: int, model: ModelRecord) -> li
     for alias, version in aliases.items():
         if str(version) in mine:
             mend = "run `frontrunner reconcile`" if alias == LIVE else "take it away from it in MLflow"
-            raise TrackingUnavailable(
-                f"MLflow's alias {alias!r} still names model {model.id} (version {version}): {mend}"
-            )
+            raise NotDeleted(f"MLflow's alias {alias!r} still names model {model.id} (version {version}): {mend}")
     return mine
 
 
@@ -137,7 +140,7 @@ def _remove_files(uri: str) -> None:
         repository: Any = get_artifact_repository(folder, tracking_uri=settings.tracking_uri())
         repository.delete_artifacts(name)
     except NotImplementedError as error:
-        raise TrackingUnavailable(f"the store of {uri} deletes nothing: delete it there by hand") from error
+        raise NotDeleted(f"the store of {uri} deletes nothing: delete it there by hand") from error
 
 
 def _run(run: Any) -> Run:

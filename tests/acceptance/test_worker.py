@@ -38,6 +38,7 @@ FORMS = [
     "most-recent/most-recent",
     "rollback/rollback",
     "predict/predict",
+    "reconcile/reconcile",
 ]
 Command = Callable[..., str]
 
@@ -139,7 +140,9 @@ def test_the_scheduled_training_and_its_parameters(worker: None, client: SyncPre
     assert {run.state.name for run in runs} == {"Scheduled"}
     assert {run.expected_start_time.hour for run in runs} == {3}
     names = {f"{deployment.name}" for deployment in client.read_deployments()}
-    assert names >= {"train-digits-nightly", "train", "deploy", "best-score", "most-recent", "rollback", "predict"}
+    assert names >= {
+        "train-digits-nightly", "train", "deploy", "best-score", "most-recent", "rollback", "predict", "reconcile"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FORMS)
