@@ -1,17 +1,19 @@
 """What a prune keeps of a project, and what it takes; `history.prune` asks while every promotion has to wait."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from registry.queries import project
-from registry.schema import Deployment, Model, Snapshot
+from registry.schema import Deployment, Model, Snapshot, now
 from registry.session import transaction
 from registry.strategies import TRAINED, live, rollback
 from registry.values import Pruning
 from registry.vocabulary import Status
 
+BEGINS = timedelta(hours=1)  # a training that froze its rows has begun its candidates by then
 PRUNABLE = (Status.TRAINED, Status.FAILED, Status.CANCELLED)
 
 
@@ -35,15 +37,25 @@ def prunable_models(session: Session, project_id: int, keep: Keep) -> list[Model
 
 
 def prunable_snapshots(session: Session, project_id: int, without: set[int]) -> list[Snapshot]:
-    """Those that are not the newest, and that only pruned models were trained on, those `without` among them.
+    """Those that are not the newest, and that only pruned models were trained on, those `without` among them; one that
+    nothing was trained on after an hour.
 
     A decision that can be computed again needs no other: what it measured are models, on their own snapshots.
     """
     newest = session.scalar(select(func.max(Snapshot.id)).where(Snapshot.project_id == project_id))
-    used = select(Model.id, Model.snapshot_id).where(Model.project_id == project_id, Model.status != Status.PRUNED)
-    kept = {snapshot_id for model_id, snapshot_id in session.execute(used).tuples() if model_id not in without}
+    models = select(Model.id, Model.snapshot_id, Model.status).where(Model.project_id == project_id)
+    used, kept = set(), {newest}
+    for model_id, snapshot_id, status in session.execute(models).tuples():
+        used.add(snapshot_id)
+        if status is not Status.PRUNED and model_id not in without:
+            kept.add(snapshot_id)
     snapshots = select(Snapshot).where(Snapshot.project_id == project_id, Snapshot.pruned_at.is_(None))
-    return [row for row in session.scalars(snapshots.order_by(Snapshot.id)) if row.id not in kept and row.id != newest]
+    young = now() - BEGINS
+    return [
+        row
+        for row in session.scalars(snapshots.order_by(Snapshot.id))
+        if row.id not in kept and (row.id in used or row.created_at < young)
+    ]
 
 
 def planned(project_name: str, keep: Keep) -> Pruning:

@@ -28,8 +28,8 @@ ROWS = {
             "id": number, "project_id": 1, "snapshot_id": 1, "algorithm": "linear", "hyperparams": {"C": 10},
             "preprocessing": {}, "status": status, "score": score, "metrics": {"f1": score} if score else {},
             "reason": reason, "golden": [0] if score else None, "artifact_uri": uri,
-            "artifact_sha256": uri and "0" * 64, "artifact_bytes": uri and 1, "mlflow_run_id": "run", "mlflow_model_id": "m-1",
-            "request_key": f"first:{number}", "created_at": AT, "finished_at": None,
+            "artifact_sha256": uri and "0" * 64, "artifact_bytes": uri and 1, "mlflow_run_id": "run",
+            "mlflow_model_id": "m-1", "request_key": f"first:{number}", "created_at": AT, "finished_at": None,
         }
         for number, status, score, reason, uri in [
             (1, "trained", 0.7, None, "file:///nowhere/model.skops"),
