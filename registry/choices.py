@@ -90,12 +90,13 @@ def _no_way_back(session: Session, project: Project, wish: Wish, incumbent: Mode
         )
     if held := _held(session, project, wish, incumbent):
         return NoCandidate(f"{name} has had no such model{of} live that is not in quarantine: {held}")
+    pruned = _pruned(session, project, wish, incumbent)
     if wish.steps > 1:
         return NoCandidate(
-            f"{name} has not had {wish.steps} other models{of} live that are still there: `frontrunner history` lists"
-            " those that were, `frontrunner models` what was pruned"
+            f"{name} has not had {wish.steps} other models{of} live: `frontrunner history` lists those that were"
+            + (f"; {pruned} pruned" if pruned else "")
         )
-    if pruned := _pruned(session, project, wish, incumbent):
+    if pruned:
         return NoCandidate(
             f"{name} has no model{of} any more that was live before: {pruned} pruned; deploy another with best_score"
         )

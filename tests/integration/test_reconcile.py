@@ -1,5 +1,6 @@
 """What crashes and outages leave behind, and that a reconcile mends it: with a real MLflow store."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -106,7 +107,7 @@ def said(deeds: list[Deed]) -> list[str]:
     return [deed.what for deed in deeds]
 
 
-def planned_then_done(**named: str) -> list[Deed]:
+def planned_then_done() -> list[Deed]:
     """What a dry run says is what is done, and then there is nothing more to do."""
     planned = reconcile(dry_run=True)
     done = reconcile()
@@ -361,3 +362,47 @@ class TestPrunedFiles:
 def _no_thread_is_left(story: Saved) -> Iterator[None]:
     yield
     session.close()
+
+
+class TestTheCommands:
+    @pytest.fixture
+    def frontrunner(self, capsys: pytest.CaptureFixture[str]):
+        from flows.cli import app
+
+        def run(*arguments: str) -> tuple[int, str]:
+            with pytest.raises(SystemExit) as end:
+                app(arguments)
+            return int(end.value.code or 0), capsys.readouterr().out
+
+        return run
+
+    def test_a_prune_is_planned_done_and_told(self, story: Saved, frontrunner) -> None:
+        for score in (0.3, 0.5, 0.9):
+            story.promoted(story.saved(score))
+        asked = ("prune", story.project, "--keep-deployments", "1", "--keep-models", "1")
+        assert frontrunner(*asked, "--dry-run") == (0, "models would be pruned: 1\nsnapshots would be pruned: none\n")
+        assert queries.model(1).status is Status.TRAINED
+        code, out = frontrunner(*asked, "--json")
+        assert (code, json.loads(out)["model_ids"]) == (0, [1])
+        listed = json.loads(frontrunner("models", story.project, "--json")[1])
+        assert {row["model_id"]: row["status"] for row in listed}[1] == "pruned"
+
+    def test_a_reconcile_tells_what_it_did_and_fails_if_it_could_not(
+        self, story: Saved, frontrunner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        story.promoted(story.saved(0.5))
+        code, out = frontrunner("reconcile", "--dry-run")
+        assert (code, out.startswith("would be  churn")) == (0, True)
+        assert story.alias is None
+        assert json.loads(frontrunner("reconcile", story.project, "--json")[1])[0]["what"] == "mirrored"
+        assert frontrunner("reconcile") == (0, "all is in order\n")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        code, out = frontrunner("reconcile")
+        assert (code, out.startswith("NOT DONE")) == (1, True)
+
+    def test_the_flow_says_the_same(self, story: Saved) -> None:
+        from flows.reconcile import mend
+
+        story.promoted(story.saved(0.5))
+        assert [deed.what for deed in mend.fn(None, False)] == ["mirrored"]
+        assert mend.fn(None, False) == []
