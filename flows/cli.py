@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from dataclasses import asdict
@@ -150,6 +151,7 @@ def train(
         server.wait()
     else:
         _check_prefect()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is being trained is recorded as cancelled
     # Who has a command in front of them sees it end, and would wait a second for its heartbeat to do so.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         # The values are checked there, so that every way in gives the same answer.

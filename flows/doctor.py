@@ -48,6 +48,8 @@ def examine() -> Iterator[Finding]:
         if mlflow.ok:
             yield _finding(f"alias of {name}", lambda project=project: _alias(project))  # type: ignore[misc]
         yield _finding(f"files of {name}", lambda name=name: _files(name))  # type: ignore[misc]
+        if mlflow.ok:
+            yield _finding(f"leftovers of {name}", lambda name=name: _leftovers(name))  # type: ignore[misc]
 
 
 def _finding(part: str, check: Callable[[], tuple[bool | None, str]]) -> Finding:
@@ -154,6 +156,18 @@ def _alias(project: ProjectSummary) -> tuple[bool | None, str]:
         return True, f"model {found}, as the registry has it"
     names = f"model {found}" if found else "nothing"
     return False, f"names {names}, but model {project.model_id} is live: run `frontrunner reconcile`"
+
+
+def _leftovers(project_name: str) -> tuple[bool | None, str]:
+    """What a reconcile would mend, but for the alias, which has a line of its own."""
+    from tasks.reconciling import reconcile
+
+    found = [deed for deed in reconcile(project_name, dry_run=True) if deed.what != "mirrored"]
+    if not found:
+        return True, "none"
+    more = f", and {len(found) - 1} more" if found[1:] else ""
+    mend = "run `frontrunner reconcile`" if any(deed.done for deed in found) else "`frontrunner reconcile` lists them"
+    return False, f"{found[0].said}{more}: {mend}"
 
 
 def _files(project_name: str) -> tuple[bool | None, str]:

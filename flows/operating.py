@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from flows.options import AsJson
-from flows.printing import print_json, print_rows
+from flows.options import AsJson, DryRun, Name, NameOption, project_of
+from flows.printing import print_json
 from registry import settings
 
 app = typer.Typer()
@@ -64,17 +64,66 @@ def upgrade(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def reconcile(as_json: AsJson = False) -> None:
-    """Make MLflow's alias `live` name what is live, in every project; a deploy does it for its own."""
-    from registry import queries
-    from tasks.mirror import mirror_live
+def reconcile(
+    name: Name = None, project_name: NameOption = None, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Put in order what crashes and outages left behind, in every project or in one.
 
-    live = [project for project in queries.projects() if project.model_id]
-    rows = [
-        {"project_name": each.project_name, "model_id": each.model_id, "mirrored": mirror_live(each.project_name)}
-        for each in live
-    ]
-    head = {"project_name": "project", "model_id": "live", "mirrored": "mirrored"}
-    print_rows(rows, head, as_json=as_json, empty="nothing is live yet")
-    if not all(row["mirrored"] for row in rows):
+    Candidates of whose process nothing was heard for five minutes are recorded as failed. MLflow's alias `live` is made
+    to name what is live, runs of trainings that are over end as killed, what a prune had to leave is deleted, and saved
+    models that are no model's file, once they are an hour old. A trained model whose file is gone is told, not changed.
+    It exits with 1 if something could not be done.
+
+    - `frontrunner reconcile`
+    - `frontrunner reconcile digits --dry-run` says what would be done
+    """
+    from tasks.reconciling import reconcile
+
+    project = project_of(name, project_name) if name or project_name else None
+    deeds = reconcile(project, dry_run=dry_run)
+    if as_json:
+        print_json(deeds)
+    else:
+        mark = {True: "would be" if dry_run else "done", False: "NOT DONE", None: "look"}
+        for deed in deeds:
+            print(f"{mark[deed.done]:<9} {deed.project_name or '':<18} {deed.said}")
+        if not deeds:
+            print("all is in order")
+    if any(deed.done is False for deed in deeds):
+        sys.exit(1)
+
+
+@app.command()
+def prune(
+    name: Name = None,
+    project_name: NameOption = None,
+    keep_deployments: Annotated[int, typer.Option(help="How many of the newest deployments keep their models.")] = 10,
+    keep_models: Annotated[int, typer.Option(help="How many of the newest trained models stay, and of the best.")] = 20,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the files of a project's old models, and of snapshots that no model needs any more.
+
+    Kept are: what is live; the models of the last `--keep-deployments` deployments; what a rollback would bring back;
+    the newest `--keep-models` trained models, and as many with the highest scores; whatever is being trained; the
+    newest snapshot, and those of kept models. Everything else that was trained, failed or was cancelled loses
+    its files, its runs in MLflow and its versions there, for good. It stays in `models`, `history` and `decisions`, as
+    pruned; no strategy and no rollback can choose it, and its decisions cannot be computed again.
+
+    - `frontrunner prune digits --dry-run`
+    - `frontrunner prune digits --keep-deployments 5 --keep-models 10`
+    """
+    from tasks.retention import checked_keep, prune
+
+    project = project_of(name, project_name)
+    pruned = prune(project, checked_keep(keep_deployments, keep_models), dry_run=dry_run)
+    if as_json:
+        print_json(pruned)
+    else:
+        would = "would be pruned" if dry_run else "pruned"
+        print(f"models {would}: {', '.join(map(str, pruned.model_ids)) or 'none'}")
+        print(f"snapshots {would}: {', '.join(map(str, pruned.snapshot_ids)) or 'none'}")
+        for said in pruned.left:
+            print(f"left for the next prune or reconcile: {said}")
+    if pruned.left:
         sys.exit(1)

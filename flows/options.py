@@ -11,6 +11,7 @@ Plan = Annotated[bool, typer.Option("--plan", help="Only say which model would g
 Expect = Annotated[
     int | None, typer.Option("--expect-model-id", help="Deploy this model or none: the one that a plan named.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Without proof that the model answers as at training. Needs a reason.")
 ]

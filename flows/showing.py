@@ -208,6 +208,8 @@ def snapshot(
     if as_json:
         print_json({"snapshot_id": record.id, **asdict(record), "statistics": statistics})
         return
+    if record.pruned_at:
+        print(f"its rows are gone: it was pruned at {cell(record.pruned_at)}")
     print(
         f"snapshot {record.id} of {record.relation_name}: {record.train_rows:,} rows to fit,"
         f" {record.test_rows:,} to test ({record.test_sampling}), predicting {', '.join(record.y_column_names)}"

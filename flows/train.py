@@ -3,12 +3,12 @@
 from typing import Any, Literal
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.algorithms import AlgorithmName
 from tasks.cluster import check_cluster
 from tasks.comparison import predictions_kept
 from tasks.flow_runs import ended, tagged, turn
+from tasks.life import CandidateRunner, alive
 from tasks.promotion import promote
 from tasks.reports import TrainResult, report_training
 from tasks.requests import DEFAULT_TEST_SIZE, check_request, checked_switch, checked_terms, request_key
@@ -20,7 +20,7 @@ from tasks.training import cores_shared, threads_each, train_candidates, workers
 @flow(
     name="train",
     flow_run_name="train {project_name}",
-    task_runner=ThreadPoolTaskRunner(max_workers=workers()),  # type: ignore[arg-type]
+    task_runner=CandidateRunner(max_workers=workers()),  # type: ignore[arg-type]
     validate_parameters=False,  # our own checks say in one line what is wrong, and change no type silently
 )
 def train(
@@ -100,7 +100,8 @@ def train(
         training = take_snapshot(request, request_key())
         threads = threads_each(training)
         with training_run(training.run), cores_shared(threads), rows_kept(), predictions_kept():
-            models = train_candidates(training, threads)
+            with alive(training):
+                models = train_candidates(training, threads)
             decision = promote(training, models, automatic_deploy)
             result = report_training(training, models, decision)
     return ended(result.reason, result)

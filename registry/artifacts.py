@@ -108,6 +108,12 @@ def verified(artifact: Artifact) -> Iterator[Path]:
         yield local
 
 
+def is_gone(artifact: Artifact) -> bool | None:
+    """Whether a local store has lost the file; None: it is in a remote one, which is not asked."""
+    local = _local(artifact.uri)
+    return None if local is None else not local.exists()
+
+
 def bound_mlflow() -> None:
     """MLflow's client as we want it; what is set already is left."""
     for name, value in MLFLOW_DEFAULTS.items():

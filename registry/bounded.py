@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
-from threading import Thread
+from threading import Thread, main_thread
+from threading import enumerate as enumerate_threads
 from typing import NoReturn, TypeVar
 
 Result = TypeVar("Result")
@@ -34,6 +35,11 @@ def within(seconds: float, name: str, work: Callable[[], Result]) -> Result:
     except TimeoutError:
         _left_behind.append(thread)
         raise
+
+
+def leave_behind() -> None:
+    """The threads that work by now are not waited for when the process ends; daemons never are."""
+    _left_behind.extend(each for each in enumerate_threads() if not each.daemon and each is not main_thread())
 
 
 def leave(code: int | str | None) -> NoReturn:

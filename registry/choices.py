@@ -11,7 +11,7 @@ from registry.queries import ID_LIMIT, model_record
 from registry.schema import Deployment, Model, Project
 from registry.session import transaction
 from registry.values import ModelRecord
-from registry.vocabulary import Strategy
+from registry.vocabulary import Status, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,15 @@ def _no_way_back(session: Session, project: Project, wish: Wish, incumbent: Mode
         )
     if held := _held(session, project, wish, incumbent):
         return NoCandidate(f"{name} has had no such model{of} live that is not in quarantine: {held}")
+    pruned = _pruned(session, project, wish, incumbent)
     if wish.steps > 1:
         return NoCandidate(
             f"{name} has not had {wish.steps} other models{of} live: `frontrunner history` lists those that were"
+            + (f"; {pruned} pruned" if pruned else "")
+        )
+    if pruned:
+        return NoCandidate(
+            f"{name} has no model{of} any more that was live before: {pruned} pruned; deploy another with best_score"
         )
     earlier = session.scalar(strategies.rollback(project.id))
     if earlier is not None:
@@ -128,7 +134,25 @@ def _not_deployable(session: Session, project: Project, model_id: int | None) ->
             f"model {model_id} of {project.name!r} is in quarantine ({model.quarantine}):"
             f" `frontrunner release {model_id}` lets it be chosen again"
         )
+    if model.status is Status.PRUNED:
+        return NoCandidate(
+            f"model {model_id} of {project.name!r} was pruned: its file is gone, so it cannot answer; deploy another"
+        )
     return NoCandidate(f"model {model_id} of {project.name!r} is {model.status}, not trained: it cannot answer")
+
+
+def _pruned(session: Session, project: Project, wish: Wish, incumbent: Model) -> str:
+    """The models that were live and pruned since, in words; empty if there is none."""
+    was_live = select(Deployment.id).where(Deployment.model_id == Model.id).exists()
+    models = select(Model.id).where(Model.project_id == project.id, Model.status == Status.PRUNED, was_live)
+    if wish.algorithm_name:
+        models = models.where(Model.algorithm == wish.algorithm_name)
+    ids = [
+        str(model_id)
+        for model_id in session.scalars(models.order_by(Model.id.desc()).limit(5))
+        if model_id != incumbent.id
+    ]
+    return f"model{'s' if ids[1:] else ''} {', '.join(ids)} {'were' if ids[1:] else 'was'}" if ids else ""
 
 
 def _held(session: Session, project: Project, wish: Wish, incumbent: Model | None) -> str:

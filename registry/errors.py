@@ -138,6 +138,14 @@ class MissingColumns(BadRows):
         super().__init__(f"the rows lack {_some(missing)}, which the model was trained on; they have {_some(columns)}")
 
 
+class Pruned(FrontrunnerError):
+    """The files that are needed were deleted when the project was pruned; what is remembered of them stays."""
+
+
+class NotDeleted(FrontrunnerError):
+    """Files of something that was pruned have to stay for now; the message says until when."""
+
+
 class NothingToTrainOn(FrontrunnerError):
     def __init__(self, name: str) -> None:
         super().__init__(

@@ -7,15 +7,25 @@ write lock, so what is read next (the live model, the newest `seq`) stays true u
 
 import unicodedata
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from registry.choices import Wish, choose, unknown_project
-from registry.errors import ChoiceChanged, InvalidInput, InvalidName, RegistryConflict, TaskMismatch, UnknownModel
-from registry.queries import ID_LIMIT, model_record, score_of, snapshot_record
+from registry.errors import (
+    ChoiceChanged,
+    InvalidInput,
+    InvalidName,
+    Pruned,
+    RegistryConflict,
+    TaskMismatch,
+    UnknownModel,
+)
+from registry.queries import ID_LIMIT, last_sign, model_record, score_of, snapshot_record
+from registry.retention import Keep, prunable_models, prunable_snapshots
 from registry.schema import Decision as DecisionRow
 from registry.schema import Deployment, Model, Project, Quarantine, Snapshot, now
 from registry.session import transaction
@@ -26,6 +36,7 @@ from registry.values import (
     DeployResult,
     Evidence,
     ModelRecord,
+    Pruning,
     SnapshotRecord,
     Terms,
     Verdict,
@@ -33,6 +44,9 @@ from registry.values import (
 from registry.vocabulary import Sampling, Status, Strategy, Task
 
 Row = TypeVar("Row", Project, Model)
+
+DONE = (Status.TRAINED, Status.PRUNED)  # what such a model is does not change any more
+UNDECIDED = (Status.RUNNING, Status.FAILED)  # one whose process was given up for lost may still come to an end
 
 
 def checked_name(name: object) -> str:
@@ -118,8 +132,16 @@ def record_snapshot(
 
 
 def start_model(snapshot: SnapshotRecord, algorithm: str, hyperparams: dict[str, Any], request_key: str) -> ModelRecord:
-    """A candidate that is being trained; the same key again is the same candidate, as it is if it is trained."""
+    """A candidate that is being trained; the same key again is the same candidate, as it is if it is trained, and begun
+    anew if it failed or was cancelled.
+
+    Raises:
+        Pruned: the rows of its snapshot are gone.
+    """
     with transaction(write=True) as session:
+        rows = select(Snapshot.pruned_at).where(Snapshot.id == snapshot.id).with_for_update(read=True)
+        if session.scalars(rows).one() is not None:  # the lock keeps a prune from taking them from now on
+            raise Pruned(f"the rows of snapshot {snapshot.id} are gone, it was pruned: train on a relation")
         new = Model(
             project_id=snapshot.project_id,
             snapshot_id=snapshot.id,
@@ -131,9 +153,9 @@ def start_model(snapshot: SnapshotRecord, algorithm: str, hyperparams: dict[str,
             status=Status.RUNNING,
         )
         model = _made_once(session, select(Model).where(Model.request_key == request_key), new)
-        if model.status is not Status.TRAINED:
+        if model.status not in DONE:
             model.status, model.reason, model.finished_at = Status.RUNNING, None, None
-            model.snapshot_id = snapshot.id
+            model.snapshot_id, model.heartbeat_at = snapshot.id, now()
             session.flush()
         return model_record(model)
 
@@ -157,7 +179,7 @@ def finish_model(
     """
     with transaction(write=True) as session:
         model = _model(session, model_id)
-        if model.status is not Status.TRAINED:  # it may be live: what it is does not change any more
+        if model.status in UNDECIDED:  # a trained one may be live: what it is does not change any more
             model.status, model.reason, model.finished_at = Status.TRAINED, None, now()
             model.hyperparams, model.preprocessing = hyperparams, preprocessing
             model.score, model.metrics, model.golden = score, metrics, golden
@@ -171,11 +193,78 @@ def finish_model(
 def fail_model(model_id: int, reason: str, mlflow_run_id: str | None) -> ModelRecord:
     with transaction(write=True) as session:
         model = _model(session, model_id)
-        if model.status is not Status.TRAINED:  # another try of the same candidate may have done it
+        if model.status in UNDECIDED:  # another try of the same candidate may have done it
             model.status, model.finished_at = Status.FAILED, now()
             model.reason, model.mlflow_run_id = reason, mlflow_run_id
             session.flush()
         return model_record(model)
+
+
+def beat(request_prefix: str) -> None:
+    """The process that trains these candidates is alive."""
+    with transaction(write=True) as session:
+        session.execute(update(Model).where(*_running(request_prefix)).values(heartbeat_at=now()))
+
+
+def cancel_models(request_prefix: str, reason: str) -> None:
+    """What is being trained of one run is given up; a retry of the run may begin it anew."""
+    with transaction(write=True) as session:
+        given_up = {"status": Status.CANCELLED, "reason": reason, "finished_at": now()}
+        session.execute(update(Model).where(*_running(request_prefix)).values(given_up))
+
+
+def fail_lost(model_id: int, silent_since: datetime) -> bool:
+    """Records a candidate as failed of whose process nothing was heard since then; False if it was heard, or ended."""
+    with transaction(write=True) as session:
+        reason = f"its process was lost: there was no sign of it since {silent_since:%Y-%m-%d %H:%M:%S} UTC"
+        lost = update(Model).where(Model.id == model_id, Model.status == Status.RUNNING, last_sign() <= silent_since)
+        done = session.execute(lost.values(status=Status.FAILED, reason=reason, finished_at=now()).returning(Model.id))
+        return done.first() is not None
+
+
+def mark_mirrored(project_id: int, seq: int) -> None:
+    """MLflow's alias was made to name what this deployment made live."""
+    with transaction(write=True) as session:
+        behind = or_(Project.mirrored_seq.is_(None), Project.mirrored_seq < seq)
+        session.execute(update(Project).where(Project.id == project_id, behind).values(mirrored_seq=seq))
+
+
+def prune(project_name: str, keep: Keep) -> Pruning:
+    """No strategy may choose what is not kept from now on; its files are to be deleted afterwards.
+
+    Raises:
+        UnknownProject: there is no such project.
+    """
+    with transaction(write=True) as session:
+        project = _locked(session, Project.name == project_name)
+        if project is None:
+            raise unknown_project(session, project_name)
+        # Whoever begins a candidate on one of these snapshots came before, and is seen, or is refused afterwards.
+        session.execute(select(Snapshot.id).where(Snapshot.project_id == project.id).with_for_update()).all()
+        models = prunable_models(session, project.id, keep)
+        for model in models:
+            model.status = Status.PRUNED
+        snapshots = prunable_snapshots(session, project.id, {model.id for model in models})
+        for snapshot in snapshots:
+            snapshot.pruned_at = now()
+        return Pruning(tuple(model.id for model in models), tuple(snapshot.id for snapshot in snapshots))
+
+
+def forget_model_files(model_id: int) -> None:
+    """The files of a pruned model are gone, in MLflow too."""
+    with transaction(write=True) as session:
+        model = _model(session, model_id)
+        assert model.status is Status.PRUNED, "only what was pruned loses its files"
+        model.artifact_uri = model.artifact_sha256 = model.artifact_bytes = None
+        model.mlflow_run_id = model.mlflow_model_id = None
+
+
+def forget_snapshot_files(snapshot_id: int) -> None:
+    """The files of a pruned snapshot are gone."""
+    with transaction(write=True) as session:
+        snapshot = session.get_one(Snapshot, snapshot_id)
+        assert snapshot.pruned_at is not None, "only what was pruned loses its files"
+        snapshot.artifact_uri = snapshot.hashes_uri = ""
 
 
 def promote(
@@ -194,7 +283,8 @@ def promote(
 
     Raises:
         UnknownModel: there is no such model.
-        ChoiceChanged: another model than the evidence's is live by now, or one of the two came into quarantine.
+        ChoiceChanged: another model than the evidence's is live by now, one of the two came into quarantine, or the
+            challenger was pruned.
     """
     with transaction(write=True) as session:
         owner = select(Model.project_id).where(Model.id == challenger_id).scalar_subquery()
@@ -212,6 +302,8 @@ def promote(
             raise ChoiceChanged(f"model {live_id} of {project.name!r} is live by now")
         if verdict.deploy and challenger.quarantine is not None:
             raise ChoiceChanged(f"model {challenger_id} of {project.name!r} is in quarantine by now")
+        if verdict.deploy and challenger.status is not Status.TRAINED:
+            raise ChoiceChanged(f"model {challenger_id} of {project.name!r} is {challenger.status} by now")
         low, high = evidence.interval or (None, None)
         row = DecisionRow(
             project_id=project.id,
@@ -357,6 +449,10 @@ def _made_once(session: Session, wanted: Select[tuple[Row]], new: Row) -> Row:
 def _locked(session: Session, which: Any) -> Project | None:
     """The project, ours alone until the transaction ends."""
     return session.scalar(update(Project).where(which).values(revision=Project.revision + 1).returning(Project))
+
+
+def _running(request_prefix: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return Model.status == Status.RUNNING, Model.request_key.startswith(request_prefix, autoescape=True)
 
 
 def _append(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from registry.errors import (
@@ -17,7 +17,7 @@ from registry.errors import (
 )
 from registry.schema import Decision, Deployment, Model, Project, Snapshot
 from registry.session import made, transaction
-from registry.strategies import live
+from registry.strategies import TRAINED, live
 from registry.values import (
     Artifact,
     DecisionRecord,
@@ -29,6 +29,7 @@ from registry.values import (
     SnapshotRecord,
     Terms,
 )
+from registry.vocabulary import Status
 
 ID_LIMIT = 2**63  # no database takes a larger id
 
@@ -46,6 +47,15 @@ class ProjectSummary:
     strategy: str | None
     deployed_at: datetime | None
     quarantine: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One run's candidates, whether one of them is being trained, and when something was last heard of them."""
+
+    models: tuple[ModelRecord, ...]
+    going_on: bool
+    last_sign: datetime
 
 
 def find_project(name: str) -> ProjectRecord | None:
@@ -67,12 +77,7 @@ def projects() -> list[ProjectSummary]:
     newest = (
         select(Deployment.project_id, func.max(Deployment.seq).label("seq")).group_by(Deployment.project_id).subquery()
     )
-    trained = (
-        select(func.count())
-        .where(Model.project_id == Project.id, Model.score.is_not(None))
-        .correlate(Project)
-        .scalar_subquery()
-    )
+    trained = select(func.count()).where(Model.project_id == Project.id, TRAINED).correlate(Project).scalar_subquery()
     statement = (
         select(Project, trained, Deployment, Model)
         .outerjoin(newest, newest.c.project_id == Project.id)
@@ -205,6 +210,46 @@ def decision(decision_id: int) -> DecisionRecord:
         return found[0]
 
 
+def last_sign() -> ColumnElement[datetime]:
+    """When something was last heard of a candidate's process."""
+    return func.coalesce(Model.heartbeat_at, Model.created_at)
+
+
+def silent_models(project_name: str, since: datetime) -> list[ModelRecord]:
+    """The candidates that are being trained by a process of which nothing was heard since. Raises: UnknownProject."""
+    return _models(project_name, and_(Model.status == Status.RUNNING, last_sign() <= since))
+
+
+def unfinished_pruning(project_name: str) -> tuple[list[ModelRecord], list[SnapshotRecord]]:
+    """What was pruned and may still have files or runs in MLflow. Raises: UnknownProject."""
+    left = or_(Model.artifact_uri.is_not(None), Model.mlflow_run_id.is_not(None))
+    models = _models(project_name, and_(Model.status == Status.PRUNED, left))
+    with transaction() as session:
+        of_project = Snapshot.project_id == _project(session, project_name).id
+        rows = select(Snapshot).where(of_project, Snapshot.pruned_at.is_not(None), Snapshot.artifact_uri != "")
+        return models, [snapshot_record(row) for row in session.scalars(rows.order_by(Snapshot.id))]
+
+
+def trainings(project_name: str) -> dict[str, Training]:
+    """What is known of every training of a project, by the key that MLflow's runs carry. Raises: UnknownProject."""
+    with transaction() as session:
+        found: dict[str, Training] = {}
+        models = select(Model).where(Model.project_id == _project(session, project_name).id).order_by(Model.id)
+        for row in session.scalars(models):
+            key = row.request_key.rpartition(":")[0]
+            before = found.get(key, Training((), False, row.created_at))
+            signs = [sign for sign in (before.last_sign, row.heartbeat_at, row.finished_at) if sign]
+            going_on = before.going_on or row.status is Status.RUNNING
+            found[key] = Training((*before.models, model_record(row)), going_on, max(signs))
+        return found
+
+
+def mirrored_seq(project_name: str) -> int | None:
+    """The newest deployment that MLflow's alias was made to name; None: none was. Raises: UnknownProject."""
+    with transaction() as session:
+        return session.scalar(select(Project.mirrored_seq).where(Project.id == _project(session, project_name).id))
+
+
 def golden(model_id: int) -> tuple[list[list[Any]], list[Any]]:
     """Some rows of a model's snapshot and what it answered for them at training. Raises: UnknownModel."""
     with transaction() as session:
@@ -305,6 +350,7 @@ def snapshot_record(row: Snapshot) -> SnapshotRecord:
         row.preprocess,
         Artifact(row.artifact_uri, row.artifact_sha256, row.artifact_bytes),
         Artifact(row.hashes_uri, row.hashes_sha256, row.hashes_bytes),
+        row.pruned_at,
     )
 
 

@@ -29,7 +29,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_colu
 
 from registry.vocabulary import Basis, Compare, Sampling, Status, Strategy, Task
 
-REVISION = "0001"  # what a registry must be at; the newest file in migrations/versions
+REVISION = "0002"  # what a registry must be at; the newest file in migrations/versions
 VERSION_TABLE = "frontrunner_version"
 
 NAMES = {
@@ -92,6 +92,7 @@ class Project(Base):
     task: Mapped[Task] = mapped_column(_closed(Task, "task"))
     # Counts promotions tried; updating it first is what makes them take turns.
     revision: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    mirrored_seq: Mapped[int | None] = mapped_column(BigInteger)  # the newest deployment that MLflow is known to show
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
@@ -127,6 +128,7 @@ class Snapshot(Base):
     hashes_bytes: Mapped[int] = mapped_column(BigInteger)
     request_key: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    pruned_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # from then on its files may be gone
 
 
 class Quarantine(Base):
@@ -169,8 +171,9 @@ class Model(Base):
             " AND artifact_sha256 IS NOT NULL AND artifact_bytes IS NOT NULL)",
             name="trained_is_complete",
         ),
-        CheckConstraint("status = 'trained' OR score IS NULL", name="only_trained_has_score"),
+        CheckConstraint("status IN ('trained', 'pruned') OR score IS NULL", name="only_trained_has_score"),
         CheckConstraint("status <> 'failed' OR reason IS NOT NULL", name="failed_has_reason"),
+        CheckConstraint("status <> 'cancelled' OR reason IS NOT NULL", name="cancelled_has_reason"),
         Index("ix_models_best", "project_id", "score", "id", **_trained_only()),
         Index("ix_models_best_of_algorithm", "project_id", "algorithm", "score", "id", **_trained_only()),
         Index("ix_models_newest", "project_id", "id", **_trained_only()),
@@ -187,7 +190,7 @@ class Model(Base):
     status: Mapped[Status] = mapped_column(_closed(Status, "status"))
     score: Mapped[float | None] = mapped_column(Double)  # the key metric of the project's task; higher is better
     metrics: Mapped[dict[str, float]] = mapped_column(Json)
-    reason: Mapped[str | None] = mapped_column(Text)  # why it failed
+    reason: Mapped[str | None] = mapped_column(Text)  # why it failed or was cancelled
     golden: Mapped[list[Any] | None] = mapped_column(Json, deferred=True)  # what it answered for the golden rows
     artifact_uri: Mapped[str | None] = mapped_column(Text)
     artifact_sha256: Mapped[str | None] = mapped_column(String(64))
@@ -197,6 +200,7 @@ class Model(Base):
     request_key: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # its process was alive then
 
     # Why it is in quarantine; None when it is not.
     quarantine: Mapped[str | None] = column_property(

@@ -321,7 +321,9 @@ def _add_routes(app: FastAPI, only: str | None, predictors: Predictors, metrics:
     )
     async def predict(name: str, rows: Rows) -> Response:
         """Answers of the live model, all of one model."""
-        batches: Batches = predictors.batches.get(name) or await run_in_threadpool(predictors.batches_of, name)
+        batches = predictors.batches.get(name)
+        if batches is None:
+            batches = await run_in_threadpool(predictors.batches_of, name)
         with metrics.seconds.labels(checked_name(name)).time():
             answers = await _answered(batches, rows)
         metrics.rows.labels(checked_name(name)).inc(len(answers["predictions"]))

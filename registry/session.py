@@ -74,7 +74,7 @@ def upgrade() -> tuple[str | None, str]:
     with _translated(url):
         engine = _new_engine(url)
         try:
-            with _writing(engine).begin() as connection:
+            with _migrating(engine).begin() as connection:
                 before = _locked_version(connection)
                 _migrate(connection, url, before)
         finally:
@@ -133,7 +133,7 @@ def _check_version(engine: Engine, url: URL) -> None:
     with engine.connect() as connection:
         version = _version(connection)
     if version is None:
-        with _writing(engine).begin() as connection:
+        with _migrating(engine).begin() as connection:
             _migrate(connection, url, _locked_version(connection))
     elif version != REVISION:
         raise _wrong_version(version)
@@ -161,6 +161,8 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("migrating"):  # it cannot be said inside of a transaction
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
         # A writer that begins deferred fails at once when another wrote meanwhile; one that begins immediate waits.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
 
@@ -190,6 +192,11 @@ def _shown(url: URL) -> str:
 
 def _writing(engine: Engine) -> Engine:
     return engine.execution_options(write=True)
+
+
+def _migrating(engine: Engine) -> Engine:
+    """SQLite makes a table anew to change it: nothing may follow the references to the old one meanwhile."""
+    return engine.execution_options(write=True, migrating=True)
 
 
 def _version(connection: Connection) -> str | None:
@@ -224,6 +231,8 @@ def _migrate(connection: Connection, url: URL, version: str | None) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         raise RegistryOutdated(f"the registry's version {version} is not one that {REVISION} comes from") from error
+    if connection.dialect.name == "sqlite" and (row := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
+        raise RegistryConflict(f"a row of {row[0]} refers to one of {row[2]} that is not there: nothing was upgraded")
 
 
 def _refuse_foreign_tables(connection: Connection, url: URL) -> None:

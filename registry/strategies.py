@@ -1,5 +1,5 @@
 """Which model is live, and which one a strategy would deploy: each one Select of at most one model. What is in
-quarantine is live until another is, and no strategy's choice.
+quarantine is live until another is, and no strategy's choice; what was pruned has no file any more, and is neither.
 
 Source: PostgresML's pgml.deploy, with numeric order for scores and `id`/`seq` for time.
 """
@@ -38,7 +38,7 @@ def rollback(project_id: int, algorithm_name: str | None = None, steps: int = 1)
         later.model_id == Deployment.model_id,
         later.seq > Deployment.seq,
     )
-    earlier = _deployed(project_id).where(Model.id != live_id, FREE)
+    earlier = _deployed(project_id).where(Model.id != live_id, TRAINED, FREE)
     if steps > 1:  # the newest of all is its model's last
         earlier = earlier.where(~again)
     return _of(algorithm_name, earlier).order_by(Deployment.seq.desc()).offset(steps - 1).limit(1)
@@ -46,7 +46,7 @@ def rollback(project_id: int, algorithm_name: str | None = None, steps: int = 1)
 
 def live_at(project_id: int, seq: int) -> Select[tuple[Model]]:
     """The model that deployment `seq` made live."""
-    return _deployed(project_id).where(Deployment.seq == seq, FREE)
+    return _deployed(project_id).where(Deployment.seq == seq, TRAINED, FREE)
 
 
 def specific(project_id: int, model_id: int) -> Select[tuple[Model]]:

@@ -28,7 +28,7 @@ class ProjectRecord:
 class SnapshotRecord:
     """Frozen rows: the first `train_rows` of the artifact are for fitting, the next `test_rows` for scoring.
 
-    `hashes` is a file of 64 bits for each row, in the same order.
+    `hashes` is a file of 64 bits for each row, in the same order. Since `pruned_at` the files are gone, or about to go.
     """
 
     id: int
@@ -44,11 +44,13 @@ class SnapshotRecord:
     preprocess: dict[str, dict[str, Any]]
     artifact: Artifact
     hashes: Artifact
+    pruned_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """One candidate. `score` and `artifact` are None until it is trained, and for ever if it failed.
+    """One candidate. `score` and `artifact` are None until it is trained, and for ever if it failed; when it was pruned
+    the score stays, and the artifact only until its file is gone.
 
     `quarantine` is why no strategy may choose it, None where any may.
     """
@@ -68,6 +70,14 @@ class ModelRecord:
     mlflow_model_id: str | None
     created_at: datetime
     quarantine: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """What is not kept of a project: the models, and the snapshots whose rows only such models were trained on."""
+
+    model_ids: tuple[int, ...]
+    snapshot_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ class Status(StrEnum):
     RUNNING = "running"
     TRAINED = "trained"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    PRUNED = "pruned"  # its file is gone or about to go; what it scored stays for the history
 
 
 class Strategy(StrEnum):

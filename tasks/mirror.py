@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from registry import queries
+from registry import history, queries
 from registry.bounded import within
 from registry.errors import TrackingUnavailable
 from registry.values import ModelRecord, ProjectRecord
@@ -37,15 +37,17 @@ def mirror_live(project_name: str) -> bool:
 def _mirror(project_name: str) -> None:
     """Asks the registry again afterwards: when another deploy came between, its model is mirrored too, so whoever
     mirrors last leaves the newest."""
-    mirrored = None
+    project, mirrored = queries.project(project_name), None
     with translated():
-        while (model := queries.live_model(project_name)) and model.id != mirrored:
-            _set_alias(client(), queries.project(project_name), model)
-            mirrored = model.id
+        while (newest := next(iter(queries.history(project_name, limit=1)), None)) and newest.seq != mirrored:
+            _set_alias(client(), project, queries.model(newest.model_id))
+            mirrored = newest.seq
+    if mirrored is not None:
+        history.mark_mirrored(project.id, mirrored)
 
 
 def mirrored_model_id(project_id: int) -> int | None:
-    """The model that MLflow's alias names; None: it names none.
+    """The model that MLflow's alias names; None: it names none; 0: it names one that is not ours.
 
     Raises:
         TrackingUnavailable: MLflow cannot be reached or refuses.
@@ -59,7 +61,7 @@ def mirrored_model_id(project_id: int) -> int | None:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-    return int(version.tags["frontrunner.model_id"])
+    return int(version.tags.get("frontrunner.model_id", 0))
 
 
 def registered_name(project_id: int) -> str:

@@ -19,6 +19,7 @@ from registry.errors import (
     ChoiceChanged,
     InvalidInput,
     PlanChanged,
+    Pruned,
     Unproven,
 )
 from registry.history import checked_name, checked_text
@@ -76,7 +77,10 @@ def decide(project_name: str, kind: Task, candidates: list[ModelRecord], terms: 
     while True:
         candidates = [queries.model(model.id) for model in candidates]
         challenger, live = best(candidates), queries.live_model(project_name)
-        assert challenger is not None, "a trained model has a score"
+        if challenger is None:
+            raise Pruned(
+                f"every model of this training of {project_name!r} was pruned before it could be decided about"
+            )
         if done := history.decided(key, challenger.id):
             return done
         evidence = compared(kind, challenger, live, candidates, terms)
@@ -122,6 +126,7 @@ def replay(decision_id: int) -> Replay:
 
     Raises:
         UnknownDecision: there is none of that number.
+        Pruned: a model that was measured is gone, or its rows are.
     """
     receipt = queries.decision(decision_id)
     known, kind = receipt.evidence, queries.project(receipt.project_name).task
@@ -132,6 +137,9 @@ def replay(decision_id: int) -> Replay:
     if live is not None:
         live = replace(live, quarantine="then" if known.live_quarantined else None)
     candidates = [queries.model(model_id) for model_id in known.candidate_ids]
+    measured = [challenger, *([live] if live else []), *(candidates if receipt.terms.confidence else [])]
+    if gone := [model.id for model in measured if model.status is Status.PRUNED]:
+        raise Pruned(f"decision {decision_id} cannot be computed again: model {gone[0]} and its rows were pruned")
     evidence = compared(kind, challenger, live, candidates, receipt.terms, receipt.seed)
     verdict = judged(kind, challenger, live, evidence, receipt.terms)
     if verdict.deploy:

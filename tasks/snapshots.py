@@ -15,7 +15,7 @@ from prefect import task
 
 from registry import history, queries
 from registry.artifacts import verified
-from registry.errors import BadData, UnknownColumn
+from registry.errors import BadData, Pruned, UnknownColumn
 from registry.values import Artifact, SnapshotRecord
 from registry.vocabulary import Sampling, Task
 from tasks import sources, tracking
@@ -79,8 +79,11 @@ def take_snapshot(request: TrainingRequest, key: str) -> Training:
     Raises:
         BadData: the rows cannot be trained on; nothing was recorded, neither here nor in MLflow.
         TrackingUnavailable: MLflow cannot be reached; nothing was recorded.
+        Pruned: this run froze its rows before, and they are gone.
     """
     if known := queries.find_snapshot(key) or request.snapshot:
+        if known.pruned_at:
+            raise Pruned(f"the rows of snapshot {known.id} are gone, it was pruned: train on a relation")
         if request.preprocess != known.preprocess:
             check_choices(request, rows(known).X_train)
         return _begun(request, key, known, tracking.start_run(request, key))

@@ -125,7 +125,7 @@ def log_training(run: Run, request: TrainingRequest, snapshot: SnapshotRecord) -
 
 
 def end_run(run_id: str, status: str, note: str = "") -> None:
-    """Closes a run as FINISHED or FAILED, with a note for its page, if MLflow still answers."""
+    """Closes a run as FINISHED, FAILED or KILLED, with a note for its page, if MLflow still answers."""
     try:
         with translated():
             mlflow = client()
@@ -173,11 +173,11 @@ def is_there(run: Run) -> bool:
 
 @contextmanager
 def failing(run_id: str) -> Iterator[None]:
-    """A run in which something goes wrong ends as FAILED."""
+    """A run in which something goes wrong ends as FAILED, one that is cancelled as KILLED."""
     try:
         yield
     except BaseException as error:
-        end_run(run_id, "FAILED", " ".join(str(error).split()))
+        end_run(run_id, "FAILED" if isinstance(error, Exception) else "KILLED", " ".join(str(error).split()))
         raise
 
 
@@ -348,10 +348,14 @@ def _empty_store() -> Path:
     return kept
 
 
+def experiment_name(project_name: str) -> str:
+    return f"frontrunner/{project_name}"
+
+
 def _experiment(mlflow: "MlflowClient", project_name: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    name = f"frontrunner/{project_name}"
+    name = experiment_name(project_name)
     found = mlflow.get_experiment_by_name(name)
     if found is None:
         try:

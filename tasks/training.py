@@ -92,7 +92,7 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
     request = training.request
     snapshot = queries.snapshot(training.snapshot_id)
     model = _begin(training, snapshot, algorithm)
-    if model.status is Status.TRAINED:  # a retry of a run that had finished this one
+    if model.status in history.DONE:  # a retry of a run that had finished this one
         return model
     log.info("%s: training", algorithm)
     run_id = None
@@ -103,6 +103,8 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
             done = _trained(request, algorithm, rows, threads)
             figures = _figures(request.task, done, rows)
             golden = _golden(snapshot, replace(model, preprocessing=done.preprocessing), done.pipeline)
+        if (given_up := queries.model(model.id)).status is Status.CANCELLED:  # nobody waits for it any more
+            return given_up
         comparison.remember(model.id, done.predicted)
         artifact, mlflow_model_id = tracking.save_model(
             training.run, run_id, model, done.pipeline, rows.X_train, rows.y_train

@@ -92,7 +92,17 @@ class TestUp:
         assert done.returncode == 0, done.stdout
         found = {row["part"]: row["ok"] for row in json.loads(done.stdout)}
         assert found == dict.fromkeys(
-            ["registry", "MLflow", "Prefect", "worker", "deployments", "alias of digits", "files of digits"], True
+            [
+                "registry",
+                "MLflow",
+                "Prefect",
+                "worker",
+                "deployments",
+                "alias of digits",
+                "files of digits",
+                "leftovers of digits",
+            ],
+            True,
         )
 
     def test_the_service_sees_what_the_worker_deploys(self, running: Up) -> None:

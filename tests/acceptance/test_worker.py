@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from uuid import UUID
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -24,9 +26,10 @@ from prefect.client.schemas.filters import (
 )
 
 from flows.train import train
-from registry import queries
+from registry import queries, settings
+from registry.values import ModelRecord
 from tasks.requests import checked_request, checked_terms
-from tests.support.processes import running
+from tests.support.processes import die_with_parent, running
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +41,7 @@ FORMS = [
     "most-recent/most-recent",
     "rollback/rollback",
     "predict/predict",
+    "reconcile/reconcile",
 ]
 Command = Callable[..., str]
 
@@ -127,6 +131,69 @@ def test_train_and_roll_back_through_a_worker(
     assert any("ada_boost: F1" in entry.message for entry in logs), "progress is in the run's log"
 
 
+SLOW_FIT = ("classification", "sklearn:digits", "target", ["gaussian_process"])  # many seconds in one call
+
+
+def trained(project: str) -> list[ModelRecord]:
+    """The project's models, once one of them is there."""
+    until = time.monotonic() + 180
+    while not (queries.find_project(project) and queries.models(project)):
+        assert time.monotonic() < until, "no candidate was begun"
+        time.sleep(0.2)
+    time.sleep(2)  # it is being fitted
+    return queries.models(project)
+
+
+def assert_cancelled(project: str, why: str) -> None:
+    (model,) = queries.models(project)
+    assert (model.status, queries.history(project)) == ("cancelled", [])
+    assert why in (model.reason or "")
+    mlflow = MlflowClient(settings.tracking_uri(), settings.tracking_uri())
+    experiment = mlflow.get_experiment_by_name(f"frontrunner/{project}")
+    assert {run.info.status for run in mlflow.search_runs([experiment.experiment_id])} == {"KILLED"}
+
+
+@pytest.fixture
+def stores(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REGISTRY_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, env[name])
+
+
+def test_a_cancelled_flow_run_leaves_a_cancelled_model(
+    worker: None, command: Command, client: SyncPrefectClient, stores: None
+) -> None:
+    names = ("task", "relation_name", "y_column_name", "algorithms")
+    given = {"project_name": "cancelled", **dict(zip(names, SLOW_FIT, strict=True))}
+    out = command("prefect", "deployment", "run", "train/train", "--params", json.dumps(given))
+    run_id = UUID(re.search(r"UUID: ([0-9a-f-]{36})", out).group(1))
+    assert [model.status for model in trained("cancelled")] == ["running"]
+    command("prefect", "flow-run", "cancel", str(run_id))
+    until = time.monotonic() + 120
+    while not client.read_flow_run(run_id).state.is_final():
+        assert time.monotonic() < until, "it was not cancelled"
+        time.sleep(0.5)
+    assert client.read_flow_run(run_id).state.is_cancelled()
+    assert_cancelled("cancelled", "the training was ended by SIGTERM")
+
+
+@pytest.mark.parametrize(("number", "why"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_command_that_is_ended_leaves_a_cancelled_model(
+    env: dict[str, str], stores: None, number: signal.Signals, why: str
+) -> None:
+    task, relation, target, algorithms = SLOW_FIT
+    asked = ["--task", task, "--relation-name", relation, "--y-column-name", target, "--algorithms", *algorithms]
+    project = f"ended-{number.value}"
+    process = subprocess.Popen(
+        ["frontrunner", "train", project, *asked],
+        env=env,
+        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+    )
+    trained(project)
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    assert_cancelled(project, why)
+
+
 def test_the_scheduled_training_and_its_parameters(worker: None, client: SyncPrefectClient) -> None:
     scheduled = client.read_deployment_by_name("train/train-digits-nightly")
     assert [str(schedule.schedule.cron) for schedule in scheduled.schedules] == ["0 3 * * *"]
@@ -139,7 +206,9 @@ def test_the_scheduled_training_and_its_parameters(worker: None, client: SyncPre
     assert {run.state.name for run in runs} == {"Scheduled"}
     assert {run.expected_start_time.hour for run in runs} == {3}
     names = {f"{deployment.name}" for deployment in client.read_deployments()}
-    assert names >= {"train-digits-nightly", "train", "deploy", "best-score", "most-recent", "rollback", "predict"}
+    assert names >= {
+        "train-digits-nightly", "train", "deploy", "best-score", "most-recent", "rollback", "predict", "reconcile"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FORMS)

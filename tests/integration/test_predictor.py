@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -343,30 +344,28 @@ def test_an_application_needs_neither_prefect_nor_mlflow_nor_the_tasks(story: St
     assert done.stdout.endswith("set()\n"), done.stderr
 
 
+@pytest.mark.slow
 class TestSeveralRequestsAtOnce:
-    def test_each_has_the_answers_that_it_has_alone(self, live: None) -> None:
-        predictor = Predictor("iris")
-        tables = [rows().head(3), rows().tail(2), rows().iloc[60:61]]
+    def test_each_has_the_answers_that_it_has_alone(self, predictor: Predictor) -> None:
+        tables = [stones().head(3), stones().tail(2).to_dict("records"), stones().iloc[40:41]]
         model, found = predictor.answer_all(tables)
         assert model == predictor.model
         assert [each.tolist() for each in found] == [predictor.predict(table).tolist() for table in tables]
 
-    def test_a_wrong_one_is_wrong_alone(self, live: None) -> None:
-        predictor = Predictor("iris")
-        good, bad = rows().head(3), rows().head(3).drop(columns=rows().columns[0])
-        _, found = predictor.answer_all([good, bad, good, []])
+    def test_a_wrong_one_is_wrong_alone(self, predictor: Predictor) -> None:
+        good, bad = stones().head(3), stones().head(3).drop(columns="flag")
+        _, found = predictor.answer_all([good, bad, good, stones().head(0)])
         assert isinstance(found[1], MissingColumns)
         assert found[0].tolist() == found[2].tolist() == predictor.predict(good).tolist()
         assert found[3].tolist() == []
 
-    def test_what_the_model_cannot_take_does_not_harm_the_others(
-        self, live: None, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        predictor = Predictor("iris")
-        monkeypatch.setattr(predictor, "_loaded", replace(predictor._loaded, pipeline=Choosy(predictor._loaded.pipeline)))
-        good, odd = rows().head(2), rows().head(2) * 1000
+    def test_what_the_model_cannot_take_does_not_harm_the_others(self, predictor: Predictor) -> None:
+        loaded = predictor._loaded
+        good, odd = stones().head(2), stones().head(2).assign(number=1e6)
+        expected = predictor.predict(good).tolist()
+        predictor._loaded = replace(loaded, pipeline=Choosy(loaded.pipeline))
         _, found = predictor.answer_all([good, odd])
-        assert found[0].tolist() == predictor.predict(good).tolist()
+        assert found[0].tolist() == expected
         assert isinstance(found[1], ValueError)
 
 
@@ -377,6 +376,6 @@ class Choosy:
         self.pipeline, self.classes_ = pipeline, pipeline.classes_
 
     def predict(self, X):
-        if (X > 1000).any(axis=None):
+        if (X["number"] > 1000).any():
             raise ValueError("too large")
         return self.pipeline.predict(X)

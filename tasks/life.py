@@ -1,0 +1,71 @@
+"""The life of a run's candidates: signs of it while they are trained, and what is left when the run is cancelled."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any
+
+from prefect.exceptions import TerminationSignal
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from registry import history
+from registry.bounded import leave_behind
+from registry.errors import FrontrunnerError
+from tasks import tracking
+from tasks.snapshots import Training
+
+log = logging.getLogger("frontrunner")
+
+BEAT_SECONDS = 15
+ENDED = (KeyboardInterrupt, TerminationSignal)  # how Ctrl-C and SIGTERM, by which Prefect cancels a run, come in
+
+
+class CandidateRunner(ThreadPoolTaskRunner[Any]):
+    """Threads, for which nobody waits when the run is cancelled: a fit may take hours."""
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(exc_value, ENDED) and self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None  # as the base class leaves it
+            leave_behind()
+        super().__exit__(exc_type, exc_value, traceback)
+
+
+@contextmanager
+def alive(training: Training) -> Iterator[None]:
+    """While this run's candidates are trained, wherever: their heartbeat. Cancelled, they are recorded as that."""
+    stop = Event()
+    beats = Thread(target=_beat, args=(training.key, stop), name="heartbeat", daemon=True)
+    beats.start()
+    try:
+        yield
+    except ENDED as error:
+        _record_cancelled(training, error)
+        raise
+    finally:
+        stop.set()
+
+
+def _beat(key: str, stop: Event) -> None:
+    told = False
+    while not stop.wait(BEAT_SECONDS):
+        try:
+            history.beat(f"{key}:")
+        except FrontrunnerError as error:
+            if not told:
+                log.warning("the heartbeat of the candidates could not be written: %s", error)
+            told = True
+
+
+def _record_cancelled(training: Training, error: BaseException) -> None:
+    by = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else "SIGTERM, as a cancelled flow run gets it"
+    log.warning("cancelled: the candidates that are being trained are given up")
+    try:
+        history.cancel_models(f"{training.key}:", f"the training was ended by {by}")
+    except FrontrunnerError as trouble:
+        log.warning("`frontrunner reconcile` will have to record what was being trained: %s", trouble)
+    tracking.end_abandoned(training.run)
