@@ -112,7 +112,7 @@ BUGS = {
         "overtakes and postgresql",
     ),
     "a rollback to what is live": Bug(
-        "d_rollback", [("registry/strategies.py", "Model.id != live_id, FREE, ~again", "FREE, ~again")]
+        "d_rollback", [("registry/strategies.py", "Model.id != live_id, TRAINED, FREE", "TRAINED, FREE")]
     ),
     "a retry that adds a row": Bug(
         "e_retries",
