@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup up demo test quick check judge pictures lock
+.PHONY: help setup up demo test quick check audit torture bench judge pictures lock
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -31,11 +31,21 @@ test: setup  ## every test (about 24 minutes on two cores)
 quick: setup  ## the tests that need no server (under a minute)
 	$(BIN)/python -m pytest -m 'not slow'
 
-check: setup  ## format, lint, types, import rules
+check: setup  ## format, lint, types, import rules, licences and the lock
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest -q tests/unit/test_dependencies.py
+
+audit: setup  ## known flaws of what the lock pins (wants the network)
+	$(BIN)/uv tool run pip-audit --require-hashes --disable-pip -r requirements.lock
+
+torture: setup  ## try to break what docs/reliability.md promises, at twenty times the size of CI (hours)
+	TORTURE=20 $(BIN)/python -m pytest tests/promises tests/faults -rP
+
+bench: setup  ## Frontrunner beside its yardsticks (about an hour, on a quiet machine; wants wrk); BENCH='--quick predict'
+	$(BIN)/python -m benchmarks $(BENCH)
 
 judge: setup  ## put the automatic rule on trial by simulations; writes docs/judge.md (about 10 minutes)
 	$(BIN)/python -m benchmarks.judge > docs/judge.new && mv docs/judge.new docs/judge.md
