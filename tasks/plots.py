@@ -31,13 +31,13 @@ Array = np.ndarray[Any, Any]
 Ranked = dict[Any, tuple[Array, Array]]  # by class: whether a test row is of it, and its score for it; both (k,)
 
 
-def model_plots(task: Task, pipeline: Any, X_test: pd.DataFrame, y_test: Array) -> dict[str, Figure]:
-    """The figures of a fitted pipeline on k test rows, by file name without its ending; y_test (k,) or (k, targets).
+def model_plots(task: Task, pipeline: Any, X_test: pd.DataFrame, y_test: Array, predicted: Array) -> dict[str, Figure]:
+    """The figures of a fitted pipeline on k test rows, by file name without its ending; y_test and what it predicted for
+    them (k,) or (k, targets).
 
     What cannot be drawn is left out: curves without scores or for test rows of one class, importances that the
     estimator does not have.
     """
-    predicted = np.asarray(pipeline.predict(X_test))
     if task is Task.REGRESSION:
         figures = {"residuals": _residuals(y_test.reshape(len(y_test), -1), predicted.reshape(len(y_test), -1))}
     else:

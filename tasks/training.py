@@ -205,7 +205,7 @@ def new_pipeline(
 def _figures(task: MlTask, done: Trained, rows: snapshots.Rows) -> dict[str, Any]:
     from tasks.plots import model_plots, search_plot
 
-    figures: dict[str, Any] = dict(model_plots(task, done.pipeline, rows.X_test, rows.y_test))
+    figures: dict[str, Any] = dict(model_plots(task, done.pipeline, rows.X_test, rows.y_test, done.predicted))
     if done.found:
         figures["search"] = search_plot(done.found.trials, METRIC_LABEL[KEY_METRIC[task]])
     return figures

@@ -48,7 +48,7 @@ def fitted(estimator: Any, X: pd.DataFrame, y: np.ndarray) -> Pipeline:
 def halves(task: Task, estimator: Any, X: pd.DataFrame, y: np.ndarray) -> tuple[Pipeline, dict[str, Figure]]:
     """Fitted on every other row; the figures are of the others."""
     pipeline = fitted(estimator, X[::2], y[::2])
-    return pipeline, model_plots(task, pipeline, X[1::2], y[1::2])
+    return pipeline, model_plots(task, pipeline, X[1::2], y[1::2], pipeline.predict(X[1::2]))
 
 
 def png(figure: Figure) -> bytes:
@@ -185,12 +185,13 @@ def test_coefficients_may_be_sparse() -> None:
     dense = bars(halves(CLASSIFICATION, estimator, X, y)[1]["feature_importance"])
     pipeline = fitted(estimator, X[::2], y[::2])
     pipeline["model"].sparsify()
-    assert bars(model_plots(CLASSIFICATION, pipeline, X, y)["feature_importance"]) == dense
+    assert bars(model_plots(CLASSIFICATION, pipeline, X, y, pipeline.predict(X))["feature_importance"]) == dense
 
 
 def test_test_rows_of_one_class_have_no_curves() -> None:
     X, y = data(load_breast_cancer)
-    figures = model_plots(CLASSIFICATION, fitted(LogisticRegression(), X, y), X[y == 1], y[y == 1])
+    pipeline = fitted(LogisticRegression(), X, y)
+    figures = model_plots(CLASSIFICATION, pipeline, X[y == 1], y[y == 1], pipeline.predict(X[y == 1]))
     assert figures.keys() == {"confusion_matrix", "feature_importance"}
     shown = numbers(figures["confusion_matrix"])
     assert shown[0].sum() == 0
@@ -201,7 +202,7 @@ def test_a_class_that_is_among_the_test_rows_alone_has_a_row_and_no_curve() -> N
     X, y = data(load_digits)
     known = y < 5
     pipeline = fitted(LogisticRegression(), X[known], y[known])
-    figures = model_plots(CLASSIFICATION, pipeline, X[y < 6], y[y < 6])
+    figures = model_plots(CLASSIFICATION, pipeline, X[y < 6], y[y < 6], pipeline.predict(X[y < 6]))
     shown = numbers(figures["confusion_matrix"])
     assert shown[5].sum() == (y == 5).sum()
     assert shown[:, 5].sum() == 0
@@ -238,7 +239,8 @@ def test_joint_targets_have_a_panel_each_and_their_mean_importance() -> None:
 def test_no_more_points_are_drawn_than_can_be_seen(targets: int) -> None:
     X = pd.DataFrame({"x": np.arange(POINTS + 5.0)})
     y = np.repeat(X.to_numpy(), targets, axis=1)
-    figure = model_plots(REGRESSION, fitted(LinearRegression(), X, y), X, y)["residuals"]
+    pipeline = fitted(LinearRegression(), X, y)
+    figure = model_plots(REGRESSION, pipeline, X, y, pipeline.predict(X))["residuals"]
     drawn = [len(panel.lines[0].get_xdata()) for panel in figure.axes]
     assert drawn == [POINTS // targets] * targets
     assert f"{drawn[0]:,} of 10,005" in figure.get_suptitle()
@@ -351,7 +353,8 @@ def test_pyplot_is_never_imported() -> None:
         from tasks.plots import model_plots, search_plot
         X, y = pd.DataFrame({"x": range(9)}), np.arange(9) % 2
         steps = [("preprocessing", ColumnTransformer([("x", "passthrough", ["x"])])), ("model", LogisticRegression())]
-        figures = model_plots(Task.CLASSIFICATION, Pipeline(steps).fit(X, y), X, y)
+        pipeline = Pipeline(steps).fit(X, y)
+        figures = model_plots(Task.CLASSIFICATION, pipeline, X, y, pipeline.predict(X))
         figures["search"] = search_plot([{"mean": 0.5, "std": 0.1}], "F1")
         for name, figure in figures.items():
             figure.savefig(f"{name}.png")
