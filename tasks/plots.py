@@ -32,8 +32,8 @@ Ranked = dict[Any, tuple[Array, Array]]  # by class: whether a test row is of it
 
 
 def model_plots(task: Task, pipeline: Any, X_test: pd.DataFrame, y_test: Array, predicted: Array) -> dict[str, Figure]:
-    """The figures of a fitted pipeline on k test rows, by file name without its ending; y_test and what it predicted for
-    them (k,) or (k, targets).
+    """The figures of a fitted pipeline on k test rows, by file name without its ending; y_test and what was predicted
+    for them (k,) or (k, targets).
 
     What cannot be drawn is left out: curves without scores or for test rows of one class, importances that the
     estimator does not have.
