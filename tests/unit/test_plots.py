@@ -324,13 +324,17 @@ def test_it_predicts_once_for_each_need() -> None:
     assert asked == ["predict", "predict_proba"]
 
 
+def plots_of(task: Task, pipeline: Any, X: Any, y: Any) -> dict[str, Any]:
+    return model_plots(task, pipeline, X, y, pipeline.predict(X))
+
+
 def test_threads_draw_at_once_what_one_draws_alone() -> None:
     X, y = data(load_breast_cancer)
     digits, ten = data(load_digits)
     kinds = [
-        partial(model_plots, CLASSIFICATION, fitted(LogisticRegression(), X, y), X, y),
-        partial(model_plots, CLASSIFICATION, fitted(GaussianNB(), digits, ten), digits, ten),
-        partial(model_plots, REGRESSION, fitted(ExtraTreesRegressor(5, random_state=0), X, y), X, y),
+        partial(plots_of, CLASSIFICATION, fitted(LogisticRegression(), X, y), X, y),
+        partial(plots_of, CLASSIFICATION, fitted(GaussianNB(), digits, ten), digits, ten),
+        partial(plots_of, REGRESSION, fitted(ExtraTreesRegressor(5, random_state=0), X, y), X, y),
         lambda: {"search": search_plot([{"mean": 0.5, "std": 0.1}, {"mean": None, "std": None}], "F1")},
     ]
 
