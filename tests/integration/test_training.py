@@ -275,7 +275,7 @@ class TestTheCoresAreShared:
         monkeypatch.setattr(training, "cpu_count", lambda: 2)
         with threadpool_limits(3), pytest.raises(AllCandidatesFailed, match=r"cannot be saved.*Limits"):
             train("diabetes", "regression", "sklearn:diabetes", "target", algorithms=["lasso", "ridge"])
-        assert len(Limits.seen) == 6  # two candidates: fit, predict to score, to plot, and for the golden rows
+        assert len(Limits.seen) == 6  # two candidates: fit, predict to score, and for the golden rows
         assert all(limits == ({1}, {1}, 1) for limits in Limits.seen)
 
 
