@@ -80,7 +80,7 @@ def story(registry_url: str) -> Story:
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Prefect server on a database of its own, which flows run against from now on; its API address."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     home = tmp_path_factory.mktemp("prefect")
     port = free_port()
@@ -89,7 +89,8 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (
         running(command, lambda: answers(f"{api}/health"), home / "server.log", env=env),
-        temporary_settings({PREFECT_API_URL: api}),
+        # A flow waits up to a second for its heartbeat's thread at its end, and there are hundreds of them here.
+        temporary_settings({PREFECT_API_URL: api, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield api
         _drain_prefect()

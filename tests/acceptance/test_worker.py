@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -28,6 +31,8 @@ from prefect.client.schemas.filters import (
 from flows.train import train
 from registry import queries, settings
 from registry.values import ModelRecord
+from tasks import reconciling
+from tasks.flow_runs import turn_name
 from tasks.requests import checked_request, checked_terms
 from tests.support.processes import die_with_parent, running
 
@@ -192,6 +197,40 @@ def test_a_command_that_is_ended_leaves_a_cancelled_model(
     process.send_signal(number)
     assert process.wait(60) == 128 + number
     assert_cancelled(project, why)
+
+
+def test_a_worker_that_is_killed_in_mid_training_leaves_nothing_half_done(
+    worker: None,
+    command: Command,
+    client: SyncPrefectClient,
+    env: dict[str, str],
+    stores: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Worker and training go at once, as with their machine; afterwards a reconcile and the next training."""
+    command("prefect", "work-pool", "create", "mortal", "--type", "process")
+    command("prefect", "--no-prompt", "deploy", "flows/train.py:train", "--name", "mortal", "--pool", "mortal")
+    log = tmp_path / "worker.log"
+    start = ["prefect", "worker", "start", "--pool", "mortal"]
+    names = ("task", "relation_name", "y_column_name", "algorithms")
+    given = {"project_name": "killed", **dict(zip(names, SLOW_FIT, strict=True))}
+    with running(start, lambda: "started" in log.read_text(), log, env=env) as mortal:
+        command("prefect", "deployment", "run", "train/mortal", "--params", json.dumps(given))
+        (left,) = trained("killed")
+        for process in [psutil.Process(mortal.pid), *psutil.Process(mortal.pid).children(recursive=True)]:
+            process.kill()
+    assert queries.model(left.id).status == "running"
+    assert queries.history("killed") == []
+    monkeypatch.setattr(reconciling, "SILENT", timedelta(0))
+    done = reconciling.reconcile("killed")
+    assert {deed.what for deed in done} == {"lost", "killed"}
+    assert queries.model(left.id).status == "failed"
+    # The turn comes back by itself after a minute (test_flow_runs waits for it).
+    client.update_global_concurrency_limit(turn_name("killed"), GlobalConcurrencyLimitUpdate(active_slots=0))
+    run_deployment(command, client, "train/train", "project_name=killed", 'algorithms=["knn"]')
+    assert [(row.seq, row.algorithm_name) for row in queries.history("killed")] == [(1, "knn")]
+    assert reconciling.reconcile("killed") == []
 
 
 def test_the_scheduled_training_and_its_parameters(worker: None, client: SyncPrefectClient) -> None:

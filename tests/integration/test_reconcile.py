@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,7 +12,8 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import text, update
 
-from registry import history, queries, session, settings
+from flows.train import train
+from registry import Predictor, history, queries, session, settings
 from registry.retention import Keep
 from registry.schema import Model, now
 from registry.vocabulary import Status, Task
@@ -19,6 +21,7 @@ from tasks import life, mirror, reconciling, removal, retention, tracking
 from tasks.life import alive
 from tasks.reconciling import Deed, reconcile
 from tasks.snapshots import Training
+from tests.support.processes import answers, free_port, running
 from tests.support.requests import request
 from tests.support.story import Story
 
@@ -406,3 +409,31 @@ class TestTheCommands:
         story.promoted(story.saved(0.5))
         assert [deed.what for deed in mend.fn(None, False)] == ["mirrored"]
         assert mend.fn(None, False) == []
+
+
+@pytest.mark.slow
+def test_a_real_mlflow_server_that_keeps_the_files(
+    prefect: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a team has it: files are deleted through the server, and asked for there."""
+    address, kept = f"http://127.0.0.1:{free_port()}", workspace / "kept"
+    command = [sys.executable, "-m", "mlflow", "server", "--port", address.rpartition(":")[2], "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{workspace}/server.db", "--artifacts-destination", str(kept)]
+    with running(command, lambda: answers(f"{address}/health"), workspace / "mlflow.log"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        train("iris", "classification", "sklearn:iris", "target", algorithms=["ridge"], seed=1)
+        for algorithm in ("perceptron", "linear"):  # on rows of their own, the better one last
+            train("iris", relation_name="sklearn:iris", y_column_name="target", algorithms=[algorithm])
+        best = train("iris", algorithms=["knn"])
+        before = {path for path in kept.rglob("*") if path.is_file()}
+        pruned = retention.prune("iris", Keep(deployments=1, models=1))
+        assert pruned.left == ()
+        assert pruned.model_ids
+        gone = before - {path for path in kept.rglob("*") if path.is_file()}
+        assert sum(path.name == tracking.FILE for path in gone) == len(pruned.model_ids)
+        assert sum(path.name == "rows.parquet" for path in gone) == len(pruned.snapshot_ids)
+        assert reconcile() == []
+        assert Predictor("iris").model.id == best.live_model_id
+        lost = queries.live_model("iris")
+        MlflowClient(address, address).delete_logged_model(lost.mlflow_model_id)
+        assert [(deed.what, deed.done) for deed in reconcile()] == [("gone", None)]
