@@ -145,8 +145,13 @@ def train(
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.train import train as flow
+    from tasks import processes
+    from tasks.algorithms import DEFAULT
     from tasks.reports import leaderboard
+    from tasks.training import workers
 
+    _import_for_candidates()
+    processes.begin(min(workers(), len(_separated(algorithms) or DEFAULT)))
     if server:
         server.wait()
     else:
@@ -399,6 +404,21 @@ def _json_object(option: str, value: str | None) -> dict[str, Any] | None:
 def _default(values: dict[str, str]) -> None:
     for variable, value in values.items():
         os.environ.setdefault(variable, value)
+
+
+def _import_for_candidates() -> None:
+    """Once for all of their processes, and while a temporary server wakes."""
+    import duckdb
+    import matplotlib.backends.backend_agg
+    import mlflow.sklearn
+    import mlflow.store.artifact.local_artifact_repo
+    import mlflow.store.tracking.sqlalchemy_store
+    import skops.io
+    import xgboost
+
+    import tasks.plots
+    import tasks.preprocessing
+    import tasks.scoring  # noqa: F401
 
 
 def _check_prefect() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class FrontrunnerError(Exception):
@@ -10,6 +11,14 @@ class FrontrunnerError(Exception):
     def __str__(self) -> str:
         """Whatever a name that it quotes has in it: ends of lines, a terminal's commands, half a surrogate pair."""
         return "".join(character if character.isprintable() else " " for character in super().__str__())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process, whatever `__init__` takes."""
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[FrontrunnerError], args: tuple[Any, ...]) -> FrontrunnerError:
+    return kind.__new__(kind, *args)
 
 
 class InvalidInput(FrontrunnerError):

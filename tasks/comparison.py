@@ -39,6 +39,11 @@ def remember(model_id: int, predicted: Any) -> None:
     _predictions[model_id] = predicted
 
 
+def remembered(model_id: int) -> Any:
+    """What was; None if nothing was."""
+    return _predictions.get(model_id)
+
+
 @contextmanager
 def predictions_kept() -> Iterator[None]:
     """Until the run has decided."""

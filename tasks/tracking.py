@@ -44,6 +44,7 @@ class Run:
     id: str
     experiment_id: str
     artifact_uri: str
+    tags: dict[str, str]
 
 
 def start_run(request: TrainingRequest, request_key: str) -> Run:
@@ -55,7 +56,9 @@ def start_run(request: TrainingRequest, request_key: str) -> Run:
     with translated():
         mlflow = client()
         experiment_id = _experiment(mlflow, request.project_name)
-        tags = _tags(request.project_name, request_key)
+        tags = {"frontrunner.project": request.project_name, "frontrunner.request": request_key}
+        if flow_run_id := flow_run.get_id():
+            tags["prefect.flow_run_id"] = str(flow_run_id)
         return _created(mlflow, experiment_id, f"train {request.project_name}", tags)
 
 
@@ -145,12 +148,14 @@ def note_run(run_id: str, note: str) -> None:
         log.warning("MLflow's run %s has no note: %s", run_id, error)
 
 
-def end_abandoned(run: Run) -> None:
-    """Closes the runs of candidates whose process was lost; the others of the training have ended."""
+def end_abandoned(run: Run, model_id: int | None = None) -> None:
+    """Closes the runs of candidates whose process was lost, or that of one; the others of the training have ended."""
+    mine = f"tags.`mlflow.parentRunId` = '{run.id}' AND attributes.status = 'RUNNING'"
+    if model_id is not None:
+        mine += f" AND tags.`frontrunner.model_id` = '{model_id}'"
     try:
         with translated():
             mlflow = client()
-            mine = f"tags.`mlflow.parentRunId` = '{run.id}' AND attributes.status = 'RUNNING'"
             for left in mlflow.search_runs([run.experiment_id], mine):
                 mlflow.set_terminated(left.info.run_id, "KILLED")
     except TrackingUnavailable as error:
@@ -189,11 +194,11 @@ def training_run(run: Run) -> Iterator[None]:
     end_run(run.id, "FINISHED")
 
 
-def start_candidate(parent: Run, model: ModelRecord, snapshot: SnapshotRecord, project_name: str, key: str) -> str:
-    """Begins a candidate's run below the training's; its id."""
+def start_candidate(parent: Run, model: ModelRecord, snapshot: SnapshotRecord) -> str:
+    """Begins a candidate's run below the training's, with its tags; its id."""
     from mlflow.entities import Param
 
-    tags = _tags(project_name, key) | {
+    tags = parent.tags | {
         "mlflow.parentRunId": parent.id,
         "frontrunner.snapshot_id": str(snapshot.id),
         "frontrunner.model_id": str(model.id),
@@ -213,10 +218,10 @@ def save_model(parent: Run, run_id: str, model: ModelRecord, pipeline: Any, X: A
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
-    from mlflow.utils import requirements_utils
+    from mlflow.utils import environment
 
-    # MLflow would read through every installed package (half a second) to check the versions that we read from them.
-    requirements_utils._PACKAGES_TO_MODULES = {}  # type: ignore[assignment]  # noqa: SLF001
+    # MLflow would read through every installed package to check the versions that we have just read from them.
+    environment.warn_dependency_requirement_mismatches = lambda _: None
     with translated(), TemporaryDirectory(prefix="frontrunner-") as folder:
         store = client()
         logged = store.create_logged_model(
@@ -256,17 +261,20 @@ def log_details(
     run_id: str, found: Found | None, preprocessing: dict[str, dict[str, Any]], figures: "dict[str, Figure]"
 ) -> None:
     """What people look at: how each column was prepared, what a search tried, the plots."""
+    import json
+
     import pandas as pd
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from mlflow.entities import Param
 
-    with translated():
+    with translated(), TemporaryDirectory(prefix="frontrunner-") as folder:
         mlflow = client()
-        mlflow.log_dict(run_id, preprocessing, "preprocessing.json")
+        plots = Path(folder) / "plots"
+        plots.mkdir()
+        (Path(folder) / "preprocessing.json").write_text(json.dumps(preprocessing, indent=2))
         for name, figure in figures.items():
-            if engine := figure.get_layout_engine():
-                engine.execute(figure)
-                figure.set_layout_engine("none")  # saving would lay it out twice more
-            mlflow.log_figure(run_id, figure, f"plots/{name}.png")
+            FigureCanvasAgg(figure).print_png(plots / f"{name}.png")  # savefig() would draw it twice
+        mlflow.log_artifacts(run_id, folder)
         if found:
             mlflow.log_batch(run_id, params=[Param(name, str(value)) for name, value in found.params.items()])
             mlflow.log_table(run_id, pd.DataFrame(trials_table(found.trials)), "search.json")
@@ -370,13 +378,7 @@ def _experiment(mlflow: "MlflowClient", project_name: str) -> str:
 
 def _created(mlflow: "MlflowClient", experiment_id: str, name: str, tags: dict[str, str]) -> Run:
     run = mlflow.create_run(experiment_id, run_name=name, tags=tags)
-    return Run(run.info.run_id, experiment_id, str(run.info.artifact_uri))
-
-
-def _tags(project_name: str, request_key: str) -> dict[str, str]:
-    tags = {"frontrunner.project": project_name, "frontrunner.request": request_key}
-    flow_run_id = flow_run.get_id()
-    return tags | ({"prefect.flow_run_id": str(flow_run_id)} if flow_run_id else {})
+    return Run(run.info.run_id, experiment_id, str(run.info.artifact_uri), tags)
 
 
 def _dataset(snapshot: SnapshotRecord) -> "DatasetInput":

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -18,9 +19,10 @@ from registry.proof import golden_answers
 from registry.values import ModelRecord, SnapshotRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Status
 from registry.vocabulary import Task as MlTask
-from tasks import cluster, comparison, snapshots, tracking
+from tasks import cluster, comparison, processes, snapshots, tracking
 from tasks.algorithms import THREADS, needs_encoded_labels, new_estimator
 from tasks.flow_runs import STEP
+from tasks.processes import ProcessLost
 from tasks.requests import TrainingRequest
 from tasks.search import Found, run_search
 from tasks.snapshots import Training
@@ -41,8 +43,13 @@ class Trained(NamedTuple):
 
 
 @task(**STEP, task_run_name="train {algorithm}")
-def train_candidate(training: Training, algorithm: str, threads: int | None) -> int:
-    """One candidate as a step of a flow; its model's id. A Dask worker is told no threads: it has its own."""
+def train_candidate(training: Training, algorithm: str, threads: int | None, rows: Path | None = None) -> int:
+    """One candidate as a step of a flow; its model's id. A Dask worker is told no threads: it has its own.
+
+    With the file of `snapshots.rows_shared` it is trained in a process of its own, if one is free.
+    """
+    if threads and rows and (worker := processes.free()):
+        return _in_process(worker, training, algorithm, threads, rows)
     with cluster.slot(training, algorithm) if threads is None else nullcontext(threads) as share:
         return candidate(training, algorithm, share).id
 
@@ -52,13 +59,49 @@ def train_candidates(training: Training, threads: int) -> list[ModelRecord]:
     if scheduler := settings.candidates_on():
         return _on_dask(scheduler, training)
     algorithms = training.request.algorithms
-    for together in [[name] for name in algorithms] if training.one_by_one else [list(algorithms)]:
-        futures = train_candidate.map(unmapped(training), together, unmapped(threads))
-        wait(list(futures))  # for all of them, before one that could not be recorded ends the run
-        for future in futures:
-            with suppress(CandidateFailed):
-                future.result()
+    with _rows_for_processes(training) as rows:
+        for together in [[name] for name in algorithms] if training.one_by_one else [list(algorithms)]:
+            futures = train_candidate.map(unmapped(training), together, unmapped(threads), unmapped(rows))
+            wait(list(futures))  # for all of them, before one that could not be recorded ends the run
+            for future in futures:
+                with suppress(CandidateFailed):
+                    future.result()
     return queries.run_models(training.request.project_name, f"{training.key}:")
+
+
+@contextmanager
+def _rows_for_processes(training: Training) -> Iterator[Path | None]:
+    """Candidates that run one after the other share the memory of the flow's process."""
+    if training.one_by_one or not processes.are_there():
+        yield None
+        return
+    with snapshots.rows_shared(queries.snapshot(training.snapshot_id)) as path:
+        yield path
+
+
+def _in_process(worker: processes.Worker, training: Training, algorithm: str, threads: int, rows: Path) -> int:
+    """The same in a process of its own. A candidate whose process is lost is recorded as failed, and why."""
+    try:
+        model_id, predicted = worker.call(_alone, training, algorithm, threads, rows)
+    except ProcessLost as lost:
+        model = _begin(training, queries.snapshot(training.snapshot_id), algorithm)
+        if model.status in history.DONE:
+            return model.id
+        log.warning("%s: failed: %s", algorithm, lost)
+        history.fail_model(model.id, str(lost), None)
+        tracking.end_abandoned(training.run, model.id)
+        raise CandidateFailed(f"{algorithm}: {lost}") from lost
+    if predicted is not None:
+        comparison.remember(model_id, predicted)
+    return model_id
+
+
+def _alone(training: Training, algorithm: str, threads: int, rows: Path) -> tuple[int, Any]:
+    """The candidate that this process has been called for; its model's id, and what it predicted for the test rows."""
+    snapshots.take_shared(queries.snapshot(training.snapshot_id), rows)
+    with cores_shared(threads), comparison.predictions_kept():
+        model_id = candidate(training, algorithm, threads).id
+        return model_id, comparison.remembered(model_id)
 
 
 def _on_dask(scheduler: str, training: Training) -> list[ModelRecord]:
@@ -97,7 +140,7 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
     log.info("%s: training", algorithm)
     run_id = None
     try:
-        run_id = tracking.start_candidate(training.run, model, snapshot, request.project_name, training.key)
+        run_id = tracking.start_candidate(training.run, model, snapshot)
         rows = snapshots.rows(snapshot)
         with _limited(threads):
             done = _trained(request, algorithm, rows, threads)

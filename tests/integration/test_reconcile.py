@@ -43,7 +43,7 @@ class Saved(Story):
     def begun(self, training: Training, algorithm: str = "linear") -> tuple[int, str]:
         """A candidate that is being trained, and its run."""
         model = history.start_model(self.snapshot, algorithm, {}, f"{training.key}:{algorithm}")
-        return model.id, tracking.start_candidate(training.run, model, self.snapshot, self.project, training.key)
+        return model.id, tracking.start_candidate(training.run, model, self.snapshot)
 
     def file_of(self, training: Training, model_id: int, run_id: str) -> tuple[str, Path]:
         """A saved model of MLflow's, with a file."""
@@ -236,7 +236,7 @@ class TestOrphans:
         model_id = story.saved(0.5)
         run_id = queries.model(model_id).mlflow_run_id or ""
         experiment_id = story.mlflow.get_run(run_id).info.experiment_id
-        parent = tracking.Run(run_id, experiment_id, "")
+        parent = tracking.Run(run_id, experiment_id, "", {})
         _, earlier = story.file_of(Training(request(Task.CLASSIFICATION), "", 1, parent, False), model_id, run_id)
         made_old(monkeypatch, model_id)
         assert said(planned_then_done()) == ["deleted"]

@@ -88,7 +88,7 @@ class TestASlot:
             yield
 
     def training(self, *, one_by_one: bool) -> Training:
-        return Training(request(Task.REGRESSION), "key", 1, Run("", "", ""), one_by_one)
+        return Training(request(Task.REGRESSION), "key", 1, Run("", "", "", {}), one_by_one)
 
     def test_slots_times_threads_make_the_workers_cores(self, worker: None) -> None:
         with (
@@ -116,6 +116,6 @@ class TestASlot:
 
 
 def test_what_a_candidate_is_sent_is_small() -> None:
-    sent = Training(request(Task.REGRESSION), "key", 1, Run("", "", ""), one_by_one=False)
+    sent = Training(request(Task.REGRESSION), "key", 1, Run("", "", "", {}), one_by_one=False)
     assert pickle.loads(pickle.dumps(sent)) == sent
     assert len(pickle.dumps(sent)) < 2_000

@@ -31,8 +31,8 @@ def libraries_with_three_threads():
 def test_candidates_times_threads_make_the_cores(monkeypatch: pytest.MonkeyPatch, cores, candidates, each) -> None:
     monkeypatch.setattr(training, "cpu_count", lambda: cores)
     many = request(Task.REGRESSION, algorithms=tuple("abcdefgh"[:candidates]))
-    assert threads_each(Training(many, "key", 1, Run("", "", ""), one_by_one=False)) == each
-    assert threads_each(Training(many, "key", 1, Run("", "", ""), one_by_one=True)) == cores
+    assert threads_each(Training(many, "key", 1, Run("", "", "", {}), one_by_one=False)) == each
+    assert threads_each(Training(many, "key", 1, Run("", "", "", {}), one_by_one=True)) == cores
 
 
 def test_a_fit_has_its_share_and_gives_it_back() -> None:
