@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import typer
 
-from flows import moving, operating, showing, temporary_server, up_env
+from flows import moving, operating, showing, standby, temporary_server, up_env
 from flows.options import (
     Algorithm,
     AsJson,
@@ -27,7 +27,7 @@ from flows.options import (
 )
 from flows.printing import print_json, print_table
 from flows.showing import flat
-from registry.bounded import leave
+from registry.bounded import end_at_once, leave
 from registry.errors import FrontrunnerError, PrefectRefused, PrefectUnavailable, without_credentials
 
 app = typer.Typer(
@@ -55,8 +55,19 @@ PREFECT_DEFAULTS = {
 
 def main() -> NoReturn:
     """Exit codes: 0; 1 for an error of ours, in one line; 2 for usage."""
+    end_at_once()
+    if sys.argv[1:2] == ["train"]:
+        set_defaults()
+        if (code := standby.forked(sys.argv[1:])) is not None:
+            leave(code)
+    else:
+        _default(up_env.of_running())
+    run()
+
+
+def run() -> NoReturn:
+    """The command of `sys.argv`, in this process."""
     _listen()
-    _default(up_env.of_running())
     try:
         app()
     except FrontrunnerError as error:
@@ -137,7 +148,6 @@ def train(
         "confidence": confidence,
         "must_beat_baseline": must_beat_baseline,
     }
-    _default(PREFECT_DEFAULTS)
     server = temporary_server.begin()
     if server:
         log = logging.getLogger("frontrunner")
@@ -150,7 +160,7 @@ def train(
     from tasks.reports import leaderboard
     from tasks.training import workers
 
-    _import_for_candidates()
+    processes.preload()
     processes.begin(min(workers(), len(_separated(algorithms) or DEFAULT)))
     if server:
         server.wait()
@@ -401,24 +411,15 @@ def _json_object(option: str, value: str | None) -> dict[str, Any] | None:
     return parsed
 
 
+def set_defaults() -> None:
+    """What `train` has in its environment."""
+    _default(up_env.of_running())
+    _default(PREFECT_DEFAULTS)
+
+
 def _default(values: dict[str, str]) -> None:
     for variable, value in values.items():
         os.environ.setdefault(variable, value)
-
-
-def _import_for_candidates() -> None:
-    """Once for all of their processes, and while a temporary server wakes."""
-    import duckdb
-    import matplotlib.backends.backend_agg
-    import mlflow.sklearn
-    import mlflow.store.artifact.local_artifact_repo
-    import mlflow.store.tracking.sqlalchemy_store
-    import skops.io
-    import xgboost
-
-    import tasks.plots
-    import tasks.preprocessing
-    import tasks.scoring  # noqa: F401
 
 
 def _check_prefect() -> None:

@@ -44,6 +44,7 @@ def up(prefect_port: int, mlflow_port: int, port: int) -> int:
     """
     if not Path("prefect.yaml").exists():
         raise InvalidInput("there is no prefect.yaml here: stand in Frontrunner's folder")
+    given = dict(os.environ)  # before a library adds to it
     os.umask(0o077)  # what the servers keep is their owner's alone
     # Until there is something to end: a library that is being imported may take KeyboardInterrupt for its failure.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
@@ -55,6 +56,7 @@ def up(prefect_port: int, mlflow_port: int, port: int) -> int:
         servers = Together()
         for name, command in _commands(own).items():
             servers.add_process(name, "exec " + shlex.join(command), env=environment)
+        _add_standby(servers, given)
         # A terminal that is closed ends it like Ctrl-C.
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         try:
@@ -90,6 +92,13 @@ def _commands(own: dict[str, int]) -> dict[str, list[str]]:
         "predictions": [*python, "flows.cli", "serve", "--port", str(own["predictions"])],
     }
     return {name: commands[name] for name in own} | {"worker": [*python, "flows.worker"]}
+
+
+def _add_standby(servers: Together, given: dict[str, str]) -> None:
+    """It has the environment that a command in this folder has."""
+    if sys.platform == "linux":
+        command = shlex.join([sys.executable, "-P", "-m", "flows.standby"])
+        servers.add_process("standby", f"exec {command}", quiet=True, env=given)
 
 
 def _environment(own: dict[str, int]) -> dict[str, str]:

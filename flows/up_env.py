@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fcntl import LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -23,9 +24,10 @@ def of_running() -> dict[str, str]:
     if not _path().exists():
         return {}
     try:
-        with FileLock(_lock(), timeout=LOOK_SECONDS):  # another command may be looking
+        with _lock().open("a") as file:
+            flock(file, LOCK_SH | LOCK_NB)  # which `up` has for itself
             return {}
-    except Timeout:
+    except BlockingIOError:
         return {name: value for name, value in read().items() if name.startswith(("PREFECT_", "MLFLOW_"))}
     except PermissionError:  # another's folder
         return {}

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import cast
 from uuid import UUID
@@ -24,7 +25,7 @@ def main() -> int:
     # A shell that starts something in the background has it ignore SIGINT, by which Prefect ends its worker.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        _wait()
+        wait_for_servers(os.environ)
         _deploy()
     except FrontrunnerError as error:
         sys.exit(f"error: {error}")
@@ -69,21 +70,21 @@ def _crashed(run_id: str) -> None:
             client.set_flow_run_state(UUID(run_id), Crashed(message="`frontrunner up` was ended meanwhile"), force=True)
 
 
-def _wait() -> None:
-    """Until every server answers, whatever it answers."""
+def wait_for_servers(environment: Mapping[str, str]) -> None:
+    """Until every server that is named there answers, whatever it answers. Raises: PrefectUnavailable."""
     until = time.monotonic() + START_SECONDS
-    for url in _health():
+    for url in _health(environment):
         while not _answers(url):
             if time.monotonic() > until:
                 raise PrefectUnavailable(url)
             time.sleep(0.3)
 
 
-def _health() -> list[str]:
-    urls = [f"{os.environ['FRONTRUNNER_URL']}/health"]
-    if ui := os.environ.get("MLFLOW_UI_URL"):
+def _health(environment: Mapping[str, str]) -> list[str]:
+    urls = [f"{environment['FRONTRUNNER_URL']}/health"]
+    if ui := environment.get("MLFLOW_UI_URL"):
         urls.append(f"{ui}/health")
-    if api := os.environ.get("PREFECT_API_URL"):
+    if api := environment.get("PREFECT_API_URL"):
         urls.append(f"{api}/health")
     return urls
 

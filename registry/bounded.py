@@ -1,9 +1,11 @@
 """Work that may hang (a store, a server), for which nobody waits longer than a limit."""
 
+import atexit
 import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import copy_context
 from threading import Thread, main_thread
 from threading import enumerate as enumerate_threads
@@ -12,6 +14,7 @@ from typing import NoReturn, TypeVar
 Result = TypeVar("Result")
 
 _left_behind: list[Thread] = []
+_code: list[int] = []  # with which the process ends
 
 
 def within(seconds: float, name: str, work: Callable[[], Result]) -> Result:
@@ -48,4 +51,21 @@ def leave(code: int | str | None) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else int(bool(code)))
+    if code is None or isinstance(code, int):
+        _code.append(code or 0)
     sys.exit(code)
+
+
+def end_at_once() -> None:
+    """Has `leave` end the process when all has been said and every thread has ended: to take apart what a training has
+    imported would take another second. To be called before anything is imported that has something to do at the end.
+    """
+    atexit.register(_end)
+
+
+def _end() -> None:
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if _code:
+            os._exit(_code[0])

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from httpx import HTTPError
@@ -30,6 +31,9 @@ Result = TypeVar("Result")
 
 PASSING = (RegistryUnavailable, SourceUnavailable, TrackingUnavailable)
 TURN_SECONDS = 3600  # a training waits no longer for another one of its project
+# Prefect's server on SQLite refuses a slot while it still records the events of the run's beginning, and then its client
+# waits for two seconds: of twelve runs in a row five did, and with this pause one.
+SETTLE_SECONDS = 0.2
 LEASE_SECONDS = 60  # after a worker was killed, its project's next training waits that long
 
 
@@ -88,6 +92,7 @@ def turn(project_name: str) -> Iterator[None]:
             client.upsert_global_concurrency_limit_by_name(name, 1)
         if client.read_global_concurrency_limit_by_name(name).active_slots:
             log.info("waiting for another training of %s", project_name)
+    sleep(SETTLE_SECONDS)
     with _slot(name, project_name):
         yield
 

@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from itertools import pairwise
 from logging.handlers import QueueHandler
 from multiprocessing import connection, get_context, parent_process
@@ -25,6 +26,20 @@ from threading import Lock, Thread, active_count
 from typing import Any, NamedTuple, TypeVar, cast
 
 log = logging.getLogger("frontrunner")
+
+# What is imported where it is needed, and so would be in every process.
+NEEDED = (
+    "duckdb",
+    "matplotlib.backends.backend_agg",
+    "mlflow.sklearn",
+    "mlflow.store.artifact.local_artifact_repo",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "skops.io",
+    "tasks.plots",
+    "tasks.preprocessing",
+    "tasks.scoring",
+    "xgboost",
+)
 
 Result = TypeVar("Result")
 
@@ -61,6 +76,12 @@ class Worker(NamedTuple):
 
 
 _idle: LifoQueue[Worker] = LifoQueue()  # the last one used is used again: it has read what there is to read
+
+
+def preload() -> None:
+    """Imports what a training needs, once for all of its processes."""
+    for module in NEEDED:
+        import_module(module)
 
 
 def begin(count: int) -> None:

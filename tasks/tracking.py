@@ -221,7 +221,7 @@ def save_model(parent: Run, run_id: str, model: ModelRecord, pipeline: Any, X: A
     from mlflow.utils import environment
 
     # MLflow would read through every installed package to check the versions that we have just read from them.
-    environment.warn_dependency_requirement_mismatches = lambda _: None
+    environment.warn_dependency_requirement_mismatches = lambda _: None  # type: ignore[attr-defined,assignment]
     with translated(), TemporaryDirectory(prefix="frontrunner-") as folder:
         store = client()
         logged = store.create_logged_model(
@@ -273,7 +273,8 @@ def log_details(
         plots.mkdir()
         (Path(folder) / "preprocessing.json").write_text(json.dumps(preprocessing, indent=2))
         for name, figure in figures.items():
-            FigureCanvasAgg(figure).print_png(plots / f"{name}.png")  # savefig() would draw it twice
+            canvas: Any = FigureCanvasAgg(figure)
+            canvas.print_png(plots / f"{name}.png")  # savefig() would draw it twice
         mlflow.log_artifacts(run_id, folder)
         if found:
             mlflow.log_batch(run_id, params=[Param(name, str(value)) for name, value in found.params.items()])

@@ -1,0 +1,231 @@
+"""A process of `frontrunner up` that has imported everything and stands by: trainings in its folder are forked from it.
+
+A command hands over its arguments, environment and standard streams through a socket that its owner alone can use,
+passes signals on and ends as its fork does. Where anything differs that counts when modules are imported, or nothing
+stands by, the command runs by itself, as it does everywhere else.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
+from typing import Any, NamedTuple
+
+from registry import settings
+from registry.bounded import end_at_once
+from registry.errors import FrontrunnerError
+
+NAME = "standby.sock"
+TALK_SECONDS = 5
+# Variables that libraries read when they are imported.
+AT_IMPORT = (
+    *("PREFECT_", "MLFLOW_", "PYTHON", "OMP_", "OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "KMP_", "LD_", "MALLOC_", "TZ"),
+    *("MPL", "XDG_", "HOME", "LANG", "LC_", "JOBLIB_", "LOKY_", "SKLEARN_", "ARROW_", "CUDA_", "DO_NOT_TRACK"),
+)
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+PR_SET_PDEATHSIG = 1
+
+
+def forked(arguments: list[str]) -> int | None:
+    """The exit code of the command in a fork of the process that stands by; None: it has to run here."""
+    path = Path(settings.HOME) / NAME
+    if sys.platform != "linux" or not path.exists():
+        return None
+    with socket.socket(socket.AF_UNIX) as standby:
+        try:
+            standby.settimeout(TALK_SECONDS)
+            standby.connect(str(path))  # relative: a socket's path is short
+            umask = os.umask(0o077)
+            os.umask(umask)
+            asked = {"arguments": arguments, "environment": dict(os.environ), "umask": umask, "like": _like(os.environ)}
+            _send(standby, asked, (0, 1, 2))
+            pid = _received(standby)[0]["pid"]
+        except (OSError, ValueError, EOFError):  # ended, or about to end
+            return None
+        if pid is None:
+            return None
+        standby.settimeout(None)
+        for number in PASSED_ON:
+            signal.signal(number, lambda number, _: _pass_on(pid, number))
+        with suppress(OSError, EOFError):
+            return int(_received(standby)[0]["code"])
+        return 128 + signal.SIGTERM  # `up` was ended, and everything with it
+
+
+def _pass_on(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def main() -> None:
+    """Stands by until it is ended. In a fork: becomes the command."""
+    end_at_once()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # `up` ends it
+    from flows import cli, up_env, worker
+
+    try:
+        worker.wait_for_servers(os.environ | up_env.read())  # they are waited for, this is not
+    except FrontrunnerError as error:
+        sys.exit(f"error: {error}")
+    cli.set_defaults()
+    like = _like(os.environ)
+    from flows.train import train  # noqa: F401
+    from tasks import processes
+
+    processes.preload()
+    gc.freeze()  # a collection in a fork would copy what they share
+    path = Path(settings.HOME) / NAME
+    path.unlink(missing_ok=True)
+    assert threading.active_count() == 1, threading.enumerate()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))  # umask 077, of `up`
+        listener.listen()
+        asked, streams = _until_forked(listener, like)
+    _become(asked, streams)
+    cli.run()
+
+
+class _Command(NamedTuple):
+    """One that was forked: descriptors of its process, and of the connection to whoever asked for it."""
+
+    process: int
+    asker: int
+
+
+def _until_forked(listener: socket.socket, like: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    """Forks for whoever asks, and tells them how it ended. Returns in a fork alone: what was asked, and its streams."""
+    running: set[_Command] = set()
+    with DefaultSelector() as selector:
+        selector.register(listener, EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.data in running:
+                    _mind(key.data, key.fd, selector, running)
+                if key.fileobj is not listener or (taken := _taken(listener, like)) is None:
+                    continue
+                asker, asked, streams = taken
+                if not (pid := _forked()):
+                    for descriptor in (asker, *(each for command in running for each in command)):
+                        os.close(descriptor)
+                    return asked, streams
+                for stream in streams:
+                    os.close(stream)
+                command = _Command(os.pidfd_open(pid), asker)
+                running.add(command)
+                for each in command:
+                    selector.register(each, EVENT_READ, command)
+                _tell(asker, {"pid": pid})
+
+
+def _taken(listener: socket.socket, like: dict[str, Any]) -> tuple[int, dict[str, Any], list[int]] | None:
+    """The connection of whoever asks, what is asked, and its streams; None if it has to run elsewhere."""
+    asker, _ = listener.accept()
+    with asker, suppress(OSError, ValueError, EOFError):
+        asker.settimeout(TALK_SECONDS)
+        asked, streams = _received(asker, 3)
+        if len(streams) == 3 and asked["like"] == like:
+            return asker.detach(), asked, streams
+        for stream in streams:
+            os.close(stream)
+        _send(asker, {"pid": None})
+    return None
+
+
+def _forked() -> int:
+    standby = os.getpid()
+    with warnings.catch_warnings():
+        # Python counts OpenBLAS's threads, too, which a fork makes anew.
+        warnings.filterwarnings("ignore", ".*use of fork.*may lead to deadlocks", DeprecationWarning)
+        pid = os.fork()
+    if not pid:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # it ends with `up`, however that ends
+        if os.getppid() != standby:
+            os._exit(1)
+    return pid
+
+
+def _mind(command: _Command, ready: int, selector: DefaultSelector, running: set[_Command]) -> None:
+    """A command ended, or whoever asked for it was killed."""
+    if ready == command.asker:
+        selector.unregister(command.asker)
+        signal.pidfd_send_signal(command.process, signal.SIGKILL)
+        return
+    ended = os.waitid(os.P_PIDFD, command.process, os.WEXITED)
+    assert ended is not None
+    _tell(command.asker, {"code": ended.si_status + (0 if ended.si_code == os.CLD_EXITED else 128)})
+    running.remove(command)
+    for each in command:
+        with suppress(KeyError):
+            selector.unregister(each)
+        os.close(each)
+
+
+def _tell(asker: int, said: dict[str, Any]) -> None:
+    with suppress(OSError), socket.socket(fileno=os.dup(asker)) as connection:  # it may be gone
+        _send(connection, said)
+
+
+def _become(asked: dict[str, Any], streams: list[int]) -> None:
+    """The command, as if it had been started where it was asked for."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        old = getattr(sys, name)
+        lines = 1 if name == "stderr" or os.isatty(number) else -1
+        new = open(number, mode, lines, encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, new)
+    os.umask(asked["umask"])
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    sys.argv = ["frontrunner", *asked["arguments"]]
+    for number in PASSED_ON:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _like(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What has to be the same for a fork to be the command that was asked for."""
+    code = Path(__file__).resolve().parents[1]
+    read = [path for package in ("flows", "tasks", "registry") for path in (code / package).rglob("*.py")]
+    home = Path(environment.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    read += [Path(sys.prefix), home / "profiles.toml", Path(".env"), Path("prefect.toml"), Path("pyproject.toml")]
+    return {
+        "variables": {name: value for name, value in sorted(environment.items()) if name.startswith(AT_IMPORT)},
+        "python": sys.executable,
+        "code": str(code),
+        "changed": [len(read), max(path.stat().st_mtime_ns for path in read if path.exists())],
+    }
+
+
+def _send(to: socket.socket, said: dict[str, Any], streams: Sequence[int] = ()) -> None:
+    body = json.dumps(said).encode()
+    socket.send_fds(to, [len(body).to_bytes(8, "big")], streams)
+    to.sendall(body)
+
+
+def _received(sender: socket.socket, streams: int = 0) -> tuple[dict[str, Any], list[int]]:
+    """Raises: EOFError, OSError, ValueError."""
+    head, descriptors, _, _ = socket.recv_fds(sender, 8, streams)
+    body, size = b"", int.from_bytes(head, "big")
+    if len(head) < 8:
+        raise EOFError
+    while len(body) < size:
+        if not (part := sender.recv(size - len(body))):
+            raise EOFError
+        body += part
+    said: dict[str, Any] = json.loads(body)
+    return said, descriptors
+
+
+if __name__ == "__main__":
+    main()
