@@ -31,9 +31,12 @@ log = logging.getLogger("frontrunner")
 NEEDED = (
     "duckdb",
     "matplotlib.backends.backend_agg",
+    "mlflow.pyfunc",
     "mlflow.sklearn",
     "mlflow.store.artifact.local_artifact_repo",
     "mlflow.store.tracking.sqlalchemy_store",
+    "prefect.flow_engine",
+    "prefect.task_engine",
     "skops.io",
     "tasks.plots",
     "tasks.preprocessing",
