@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from benchmarks.cold import DIGITS
-from benchmarks.shared import CORES, Options, Row, alternately, environment, say, threads
+from benchmarks.shared import CORES, Options, Row, alternately, environment, say
 from benchmarks.training import servers, train
 
 # The classifiers of the catalogue that fit digits within moments, so that little is subtracted.
@@ -38,7 +38,7 @@ REPEATED = 3  # trainings of all of them in one project: 51 candidates
 
 def measure(options: Options, folder: Path) -> list[Row]:
     counts = QUICK_COUNTS if options.quick else COUNTS
-    env = environment(**threads(1))
+    env = environment()
     with servers(folder, options) as home:
 
         def beyond(project: str, count: int) -> float:

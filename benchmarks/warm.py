@@ -8,15 +8,14 @@ from benchmarks.training import Trained, scores, servers, train
 
 
 def measure(options: Options, folder: Path) -> list[Row]:
-    env = environment(**THREADS)
     bare_script = [PYTHON, str(ROOT / "benchmarks/scripts/bare_digits.py")]
 
     def bare() -> Trained:
-        ran = run(bare_script, folder, env)
+        ran = run(bare_script, folder, environment(**THREADS))
         return Trained(ran, scores(ran), {})
 
     with servers(folder, options) as home:
-        sides = {"ours": lambda: train("digits", ASKED, home, env), BARE: bare}
+        sides = {"ours": lambda: train("digits", ASKED, home, environment()), BARE: bare}
         say(options, "warm: a first training of each, uncounted")
         alternately(1, sides)
         say(options, "warm: taking turns")

@@ -27,6 +27,7 @@ from flows.options import (
 )
 from flows.printing import print_json, print_table
 from flows.showing import flat
+from registry.artifacts import bound_mlflow
 from registry.bounded import end_at_once, leave
 from registry.errors import FrontrunnerError, PrefectRefused, PrefectUnavailable, without_credentials
 
@@ -415,6 +416,7 @@ def set_defaults() -> None:
     """What `train` has in its environment."""
     _default(up_env.of_running())
     _default(PREFECT_DEFAULTS)
+    bound_mlflow()
 
 
 def _default(values: dict[str, str]) -> None:

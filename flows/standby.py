@@ -48,11 +48,13 @@ def forked(arguments: list[str]) -> int | None:
             os.umask(umask)
             asked = {"arguments": arguments, "environment": dict(os.environ), "umask": umask, "like": _like(os.environ)}
             _send(standby, asked, (0, 1, 2))
-            pid = _received(standby)[0]["pid"]
+            said, _ = _received(standby)
         except (OSError, ValueError, EOFError):  # ended, or about to end
             return None
-        if pid is None:
+        if said["differs"]:
+            print(f"runs by itself, since `frontrunner up` has another {', '.join(said['differs'])}", file=sys.stderr)
             return None
+        pid = said["pid"]
         standby.settimeout(None)
         for number in PASSED_ON:
             signal.signal(number, lambda number, _: _pass_on(pid, number))
@@ -101,7 +103,7 @@ class _Command(NamedTuple):
     asker: int
 
 
-def _until_forked(listener: socket.socket, like: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+def _until_forked(listener: socket.socket, like: dict[str, str]) -> tuple[dict[str, Any], list[int]]:
     """Forks for whoever asks, and tells them how it ended. Returns in a fork alone: what was asked, and its streams."""
     running: set[_Command] = set()
     with DefaultSelector() as selector:
@@ -123,20 +125,21 @@ def _until_forked(listener: socket.socket, like: dict[str, Any]) -> tuple[dict[s
                 running.add(command)
                 for each in command:
                     selector.register(each, EVENT_READ, command)
-                _tell(asker, {"pid": pid})
+                _tell(asker, {"pid": pid, "differs": []})
 
 
-def _taken(listener: socket.socket, like: dict[str, Any]) -> tuple[int, dict[str, Any], list[int]] | None:
+def _taken(listener: socket.socket, like: dict[str, str]) -> tuple[int, dict[str, Any], list[int]] | None:
     """The connection of whoever asks, what is asked, and its streams; None if it has to run elsewhere."""
     asker, _ = listener.accept()
     with asker, suppress(OSError, ValueError, EOFError):
         asker.settimeout(TALK_SECONDS)
         asked, streams = _received(asker, 3)
-        if len(streams) == 3 and asked["like"] == like:
+        differs = _different(asked["like"], like)
+        if len(streams) == 3 and not differs:
             return asker.detach(), asked, streams
         for stream in streams:
             os.close(stream)
-        _send(asker, {"pid": None})
+        _send(asker, {"differs": differs})
     return None
 
 
@@ -193,17 +196,22 @@ def _become(asked: dict[str, Any], streams: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _like(environment: Mapping[str, str]) -> dict[str, Any]:
-    """What has to be the same for a fork to be the command that was asked for."""
+def _different(one: dict[str, str], other: dict[str, str]) -> list[str]:
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+def _like(environment: Mapping[str, str]) -> dict[str, str]:
+    """What has to be the same for a fork to be the command that was asked for, by what it is called."""
     code = Path(__file__).resolve().parents[1]
     read = [path for package in ("flows", "tasks", "registry") for path in (code / package).rglob("*.py")]
     home = Path(environment.get("PREFECT_HOME") or "~/.prefect").expanduser()
     read += [Path(sys.prefix), home / "profiles.toml", Path(".env"), Path("prefect.toml"), Path("pyproject.toml")]
-    return {
-        "variables": {name: value for name, value in sorted(environment.items()) if name.startswith(AT_IMPORT)},
-        "python": sys.executable,
-        "code": str(code),
-        "changed": [len(read), max(path.stat().st_mtime_ns for path in read if path.exists())],
+    changed = max(path.stat().st_mtime_ns for path in read if path.exists())
+    read_early = {name for name in environment if name.startswith(AT_IMPORT)} - {"PYTHONDONTWRITEBYTECODE"}
+    return {name: environment[name] for name in read_early} | {
+        "Python": sys.executable,
+        "folder of its code": str(code),
+        "state of its code or of Prefect's settings": f"{len(read)} files, {changed}",
     }
 
 

@@ -31,8 +31,8 @@ Result = TypeVar("Result")
 
 PASSING = (RegistryUnavailable, SourceUnavailable, TrackingUnavailable)
 TURN_SECONDS = 3600  # a training waits no longer for another one of its project
-# Prefect's server on SQLite refuses a slot while it still records the events of the run's beginning, and then its client
-# waits for two seconds: of twelve runs in a row five did, and with this pause one.
+# Prefect's server on SQLite refuses a slot while it still records how the run began, and its client then waits for two
+# seconds: of twelve runs in a row five did, and with this pause one.
 SETTLE_SECONDS = 0.2
 LEASE_SECONDS = 60  # after a worker was killed, its project's next training waits that long
 

@@ -25,6 +25,8 @@ from queue import Empty, LifoQueue
 from threading import Lock, Thread, active_count
 from typing import Any, NamedTuple, TypeVar, cast
 
+from registry.artifacts import bound_mlflow
+
 log = logging.getLogger("frontrunner")
 
 # What is imported where it is needed, and so would be in every process.
@@ -83,6 +85,7 @@ _idle: LifoQueue[Worker] = LifoQueue()  # the last one used is used again: it ha
 
 def preload() -> None:
     """Imports what a training needs, once for all of its processes."""
+    bound_mlflow()
     for module in NEEDED:
         import_module(module)
 
