@@ -167,7 +167,7 @@ def train(
         server.wait()
     else:
         _check_prefect()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is being trained is recorded as cancelled
+    signal.signal(signal.SIGTERM, _end)
     # Who has a command in front of them sees it end, and would wait a second for its heartbeat to do so.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         # The values are checked there, so that every way in gives the same answer.
@@ -422,6 +422,12 @@ def set_defaults() -> None:
 def _default(values: dict[str, str]) -> None:
     for variable, value in values.items():
         os.environ.setdefault(variable, value)
+
+
+def _end(*_: Any) -> NoReturn:
+    """What is being trained is recorded as cancelled, and another signal does not interrupt that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
 
 
 def _check_prefect() -> None:

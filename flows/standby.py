@@ -14,8 +14,8 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from registry.errors import FrontrunnerError
 
 NAME = "standby.sock"
 TALK_SECONDS = 5
+LARGEST = 10_000_000  # bytes of arguments and environment; Linux allows some six
 # Variables that libraries read when they are imported.
 AT_IMPORT = (
     *("PREFECT_", "MLFLOW_", "PYTHON", "OMP_", "OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "KMP_", "LD_", "MALLOC_", "TZ"),
@@ -71,7 +72,7 @@ def _pass_on(pid: int, number: int) -> None:
 def main() -> None:
     """Stands by until it is ended. In a fork: becomes the command."""
     end_at_once()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # `up` ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # `up` ends it, by SIGTERM
     from flows import cli, up_env, worker
 
     try:
@@ -88,10 +89,14 @@ def main() -> None:
     path = Path(settings.HOME) / NAME
     path.unlink(missing_ok=True)
     assert threading.active_count() == 1, threading.enumerate()
-    with socket.socket(socket.AF_UNIX) as listener:
+    with socket.socket(socket.AF_UNIX) as listener, _sigterm() as asked_to_end:
         listener.bind(str(path))  # umask 077, of `up`
         listener.listen()
-        asked, streams = _until_forked(listener, like)
+        try:
+            asked, streams = _Standby(listener, asked_to_end, like).until_forked()
+        except _Ended:
+            path.unlink(missing_ok=True)
+            sys.exit()
     _become(asked, streams)
     cli.run()
 
@@ -103,35 +108,92 @@ class _Command(NamedTuple):
     asker: int
 
 
-def _until_forked(listener: socket.socket, like: dict[str, str]) -> tuple[dict[str, Any], list[int]]:
-    """Forks for whoever asks, and tells them how it ended. Returns in a fork alone: what was asked, and its streams."""
-    running: set[_Command] = set()
-    with DefaultSelector() as selector:
-        selector.register(listener, EVENT_READ)
-        while True:
-            for key, _ in selector.select():
-                if key.data in running:
-                    _mind(key.data, key.fd, selector, running)
-                if key.fileobj is not listener or (taken := _taken(listener, like)) is None:
-                    continue
-                asker, asked, streams = taken
-                if not (pid := _forked()):
-                    for descriptor in (asker, *(each for command in running for each in command)):
-                        os.close(descriptor)
-                    return asked, streams
-                for stream in streams:
-                    os.close(stream)
-                command = _Command(os.pidfd_open(pid), asker)
-                running.add(command)
-                for each in command:
-                    selector.register(each, EVENT_READ, command)
-                _tell(asker, {"pid": pid, "differs": []})
+class _Ended(Exception):
+    """It was asked to end, and so has everything that was forked."""
+
+
+@contextmanager
+def _sigterm() -> Iterator[int]:
+    """A descriptor that can be read once it came."""
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    signal.set_wakeup_fd(writes)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield reads
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(reads)
+        os.close(writes)
+
+
+class _Standby:
+    """Forks for whoever asks, and tells them how it ended."""
+
+    def __init__(self, listener: socket.socket, asked_to_end: int, like: dict[str, str]) -> None:
+        self._listener, self._asked_to_end, self._like = listener, asked_to_end, like
+        self._selector = DefaultSelector()
+        self._running: set[_Command] = set()
+        self._selector.register(listener, EVENT_READ)
+        self._selector.register(asked_to_end, EVENT_READ)
+
+    def until_forked(self) -> tuple[dict[str, Any], list[int]]:
+        """Returns in a fork alone: what was asked, and its streams. Raises: _Ended, in the process that stands by."""
+        while self._running or self._listener in self._selector.get_map():
+            for key, _ in self._selector.select():
+                if key.data in self._running:
+                    self._mind(key.data, key.fd)
+                elif key.fd == self._asked_to_end:
+                    self._end()
+                elif key.fileobj is self._listener and (taken := _taken(self._listener, self._like)):
+                    asker, asked, streams = taken
+                    if not (pid := _forked()):
+                        self._close(asker)
+                        return asked, streams
+                    self._add(_Command(os.pidfd_open(pid), asker))
+                    for stream in streams:
+                        os.close(stream)
+                    _tell(asker, {"pid": pid, "differs": []})
+        raise _Ended
+
+    def _add(self, command: _Command) -> None:
+        self._running.add(command)
+        for each in command:
+            self._selector.register(each, EVENT_READ, command)
+
+    def _mind(self, command: _Command, ready: int) -> None:
+        """It ended, or whoever asked for it was killed."""
+        if ready == command.asker:
+            self._selector.unregister(command.asker)
+            signal.pidfd_send_signal(command.process, signal.SIGKILL)
+            return
+        ended = os.waitid(os.P_PIDFD, command.process, os.WEXITED)
+        assert ended is not None
+        _tell(command.asker, {"code": ended.si_status + (0 if ended.si_code == os.CLD_EXITED else 128)})
+        self._running.remove(command)
+        for each in command:
+            with suppress(KeyError):
+                self._selector.unregister(each)
+            os.close(each)
+
+    def _end(self) -> None:
+        """Nobody is taken any more, and what runs is asked to end."""
+        self._selector.unregister(self._listener)
+        self._selector.unregister(self._asked_to_end)
+        for command in self._running:
+            signal.pidfd_send_signal(command.process, signal.SIGTERM)
+
+    def _close(self, asker: int) -> None:
+        """In a fork: what is not its own."""
+        self._selector.close()
+        for descriptor in (asker, *(each for command in self._running for each in command)):
+            os.close(descriptor)
 
 
 def _taken(listener: socket.socket, like: dict[str, str]) -> tuple[int, dict[str, Any], list[int]] | None:
     """The connection of whoever asks, what is asked, and its streams; None if it has to run elsewhere."""
     asker, _ = listener.accept()
-    with asker, suppress(OSError, ValueError, EOFError):
+    with asker, suppress(OSError, ValueError, EOFError, LookupError, TypeError, AttributeError):  # nonsense, too
         asker.settimeout(TALK_SECONDS)
         asked, streams = _received(asker, 3)
         differs = _different(asked["like"], like)
@@ -150,26 +212,10 @@ def _forked() -> int:
         warnings.filterwarnings("ignore", ".*use of fork.*may lead to deadlocks", DeprecationWarning)
         pid = os.fork()
     if not pid:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # it ends with `up`, however that ends
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # it ends with this one, however that ends
         if os.getppid() != standby:
             os._exit(1)
     return pid
-
-
-def _mind(command: _Command, ready: int, selector: DefaultSelector, running: set[_Command]) -> None:
-    """A command ended, or whoever asked for it was killed."""
-    if ready == command.asker:
-        selector.unregister(command.asker)
-        signal.pidfd_send_signal(command.process, signal.SIGKILL)
-        return
-    ended = os.waitid(os.P_PIDFD, command.process, os.WEXITED)
-    assert ended is not None
-    _tell(command.asker, {"code": ended.si_status + (0 if ended.si_code == os.CLD_EXITED else 128)})
-    running.remove(command)
-    for each in command:
-        with suppress(KeyError):
-            selector.unregister(each)
-        os.close(each)
 
 
 def _tell(asker: int, said: dict[str, Any]) -> None:
@@ -227,6 +273,8 @@ def _received(sender: socket.socket, streams: int = 0) -> tuple[dict[str, Any], 
     body, size = b"", int.from_bytes(head, "big")
     if len(head) < 8:
         raise EOFError
+    if size > LARGEST:
+        raise ValueError(size)
     while len(body) < size:
         if not (part := sender.recv(size - len(body))):
             raise EOFError

@@ -11,7 +11,8 @@ from honcho.manager import Manager
 from honcho.printer import Printer
 from honcho.process import Process
 
-WORKER_SECONDS = 15  # for what the worker runs to tell Prefect that it ends
+FIRST = ("worker", "standby")
+WORKER_SECONDS = 15  # for what they run to tell Prefect that it ends
 
 
 class _Log(Printer):  # type: ignore[misc]  # untyped
@@ -39,7 +40,7 @@ class _Part(Process):  # type: ignore[misc]  # untyped
 
 
 class Together(Manager):  # type: ignore[misc]  # untyped
-    """Ends the worker before the servers that it talks to, and minds Ctrl-C while processes still start."""
+    """Ends what runs flows before the servers that it talks to, and minds Ctrl-C while processes still start."""
 
     asked = False
 
@@ -63,17 +64,20 @@ class Together(Manager):  # type: ignore[misc]  # untyped
         return self.asked or bool(super()._any_stopped())
 
     def _killall(self, force: bool = False) -> None:
-        worker = self._processes["worker"]
-        if not force and "returncode" not in worker:
-            _end_worker(worker["pid"])
+        if not force:
+            running = [self._processes[name] for name in FIRST if name in self._processes]
+            _end_first([each["pid"] for each in running if "returncode" not in each])
         super()._killall(force)
 
 
-def _end_worker(pid: int) -> None:
-    """It first ends what it runs; its whole group goes in the end."""
+def _end_first(pids: list[int]) -> None:
+    """They first end what they run; their whole groups go in the end."""
     until = time.monotonic() + WORKER_SECONDS
-    with suppress(ProcessLookupError):  # it is gone
-        os.kill(pid, signal.SIGTERM)
-        while time.monotonic() < until:
-            os.killpg(pid, 0)
-            time.sleep(0.1)
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it is gone
+            os.kill(pid, signal.SIGTERM)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            while time.monotonic() < until:
+                os.killpg(pid, 0)
+                time.sleep(0.1)

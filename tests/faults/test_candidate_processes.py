@@ -1,0 +1,126 @@
+"""`frontrunner train`: each candidate in a process of its own, which may be lost."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+
+from flows.train import train
+from registry import queries, settings
+from registry.session import made
+from registry.vocabulary import Status
+from tests.support.processes import die_with_parent
+
+pytestmark = pytest.mark.slow
+
+FRONTRUNNER = Path(sys.executable).parent / "frontrunner"
+IRIS = ("--task", "classification", "--relation-name", "sklearn:iris", "--y-column-name", "target")
+ENDLESS = ("--hyperparams", json.dumps({"gradient_boosting_trees": {"n_estimators": 1_000_000}}))
+
+
+@pytest.fixture
+def env(prefect: str, mlflow_store: Path) -> dict[str, str]:
+    return os.environ | {"PREFECT_API_URL": prefect}
+
+
+@contextmanager
+def training(env: dict[str, str], *asked: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [FRONTRUNNER, "train", "iris", *IRIS, *asked],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
+def statuses() -> dict[str, Status]:
+    if not (made() and queries.find_project("iris")):
+        return {}
+    return {model.algorithm: model.status for model in queries.models("iris")}
+
+
+def busiest(process: subprocess.Popen[str]) -> psutil.Process:
+    """The candidate's process that works, after a while of which the others have none to do."""
+    children = psutil.Process(process.pid).children()
+    before = {child: sum(child.cpu_times()[:2]) for child in children}
+    time.sleep(1)
+    return max(children, key=lambda child: sum(child.cpu_times()[:2]) - before[child])
+
+
+def test_one_whose_process_is_killed_fails_alone(env: dict[str, str]) -> None:
+    with training(env, "--algorithms", "gradient_boosting_trees,knn", *ENDLESS) as process:
+        until(process, lambda: statuses().get("knn") is Status.TRAINED)
+        busiest(process).kill()
+        out, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    reason = "its process was killed by SIGKILL: the machine may have no memory left"
+    assert f"gradient_boosting_trees: failed: {reason}" in log
+    assert out.splitlines()[-1].startswith("deployed: knn")
+    lost, kept = sorted(queries.models("iris"), key=lambda model: model.algorithm)
+    assert (lost.status, lost.reason, kept.status) == (Status.FAILED, reason, Status.TRAINED)
+    mlflow = MlflowClient(settings.tracking_uri())
+    [experiment] = mlflow.search_experiments(filter_string="name = 'frontrunner/iris'")
+    ended = {run.info.run_name: run.info.status for run in mlflow.search_runs([experiment.experiment_id])}
+    assert ended == {"train iris": "FINISHED", "gradient_boosting_trees": "KILLED", "knn": "FINISHED"}
+
+
+def test_ctrl_c_ends_them_and_records_that(env: dict[str, str]) -> None:
+    with training(env, "--algorithms", "gradient_boosting_trees", *ENDLESS) as process:
+        until(process, lambda: statuses() == {"gradient_boosting_trees": Status.RUNNING})
+        children = psutil.Process(process.pid).children()
+        process.send_signal(2)
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 130, log
+    assert psutil.wait_procs(children, timeout=20)[1] == []
+    assert statuses() == {"gradient_boosting_trees": Status.CANCELLED}
+
+
+def test_scores_are_those_of_threads_and_the_runs_log_has_what_candidates_say(env: dict[str, str]) -> None:
+    algorithms = ["linear", "random_forest", "svm", "xgboost"]
+    with training(env, "--algorithms", ",".join(algorithms), "--json") as process:
+        out, log = process.communicate(timeout=120)
+    assert process.returncode == 0, log
+    rows = json.loads(out)["leaderboard"]
+    here = train("iris", algorithms=algorithms)  # in this process, by threads
+    timed = {"fit_time", "score_time"}
+    measured = [
+        {row["algorithm"]: {name: row["metrics"][name] for name in row["metrics"].keys() - timed} for row in rows},
+        {row.algorithm: {name: row.metrics[name] for name in row.metrics.keys() - timed} for row in here.leaderboard},
+    ]
+    assert measured[0] == measured[1]
+    run_id = MlflowClient(settings.tracking_uri()).get_run(rows[0]["mlflow_run_id"]).data.tags["prefect.flow_run_id"]
+    with get_client(sync_client=True) as client:
+        ends = time.monotonic() + 30
+        while True:  # Prefect writes its logs now and then
+            logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])), limit=200)
+            by_task = {line.message.partition(":")[0]: line.task_run_id for line in logs if " F1 " in line.message and " in 0" in line.message}
+            if len(by_task) == len(algorithms) or time.monotonic() > ends:
+                break
+            time.sleep(0.5)
+    assert set(by_task) == set(algorithms)
+    assert len(set(by_task.values())) == len(algorithms), "each on its own task's page"

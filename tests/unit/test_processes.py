@@ -1,0 +1,181 @@
+"""Processes for candidates, as a command has them: forked before there is any thread."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from registry.errors import CandidateFailed, RegistryUnavailable, TrackingUnavailable
+
+ROOT = Path(__file__).parents[2]
+
+
+class Unsendable(Exception):
+    """As a library's: it cannot be made from its own arguments."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def fail(kind: str) -> None:
+    """Some of what a candidate may raise."""
+    try:
+        if kind == "unsendable":
+            raise Unsendable(1, 2)  # noqa: TRY301
+        raise TrackingUnavailable("MLflow is away")  # noqa: TRY301
+    except Exception as error:
+        raise CandidateFailed(kind) from error
+
+
+def say(text: str) -> int:
+    logging.getLogger("frontrunner").info("%s", text)
+    return os.getpid()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def script(text: str) -> subprocess.Popen[str]:
+    """A process without threads; what it prints at the end is what it found, as JSON."""
+    head = "import json, os, time\nfrom tasks import processes\nfrom tests.unit import test_processes as t\n"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", head + textwrap.dedent(text)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def found(text: str) -> dict[str, object]:
+    process = script(text)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    answer: dict[str, object] = json.loads(out.splitlines()[-1])
+    return answer
+
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere candidates are threads")
+
+
+def test_calls_go_to_processes_that_are_used_again() -> None:
+    answer = found("""
+        processes.begin(2)
+        one, two = processes.free(), processes.free()
+        none = processes.free() is None
+        pids = [each.call(os.getpid) for each in (one, two)]
+        again = processes.free().call(os.getpid)
+        print(json.dumps({"pids": [*pids, os.getpid()], "none": none, "again": pids.index(again)}))
+    """)
+    assert len(set(answer["pids"])) == 3
+    assert answer["none"]
+    assert answer["again"] == 1, "the last one used"
+
+
+def test_a_fork_of_a_process_with_threads_can_hang_so_there_is_none() -> None:
+    answer = found("""
+        from threading import Event, Thread
+        Thread(target=Event().wait, daemon=True).start()
+        processes.begin(2)
+        print(json.dumps({"there": processes.are_there()}))
+    """)
+    assert answer == {"there": False}
+
+
+def test_the_log_is_handled_in_the_thread_that_called() -> None:
+    answer = found("""
+        import logging
+        from threading import Thread, current_thread
+        records = []
+        class Handler(logging.Handler):
+            def emit(self, record):
+                records.append([record.getMessage(), current_thread().name])
+        log = logging.getLogger("frontrunner")
+        log.addHandler(Handler())
+        log.setLevel(logging.INFO)
+        processes.begin(1)
+        thread = Thread(target=lambda: processes.free().call(t.say, "100 %"), name="a task's")
+        thread.start()
+        thread.join()
+        print(json.dumps({"records": records}))
+    """)
+    assert answer == {"records": [["100 %", "a task's"]]}
+
+
+def test_an_error_comes_with_its_causes_and_its_traceback() -> None:
+    """By the causes Prefect's retries are decided."""
+    answer = found("""
+        def chain(kind):
+            try:
+                processes.free().call(t.fail, kind)
+            except Exception as error:
+                return [type(error).__name__, str(error), type(error.__cause__).__name__, str(error.__cause__),
+                        error.__notes__]
+        processes.begin(1)
+        print(json.dumps({kind: chain(kind) for kind in ("away", "unsendable")}))
+    """)
+    *away, notes = answer["away"]
+    assert away == ["CandidateFailed", "away", "TrackingUnavailable", "MLflow is away"]
+    assert "in fail" in notes[0]
+    *unsendable, _ = answer["unsendable"]
+    assert unsendable == ["CandidateFailed", "unsendable", "RuntimeError", "Unsendable: 1 and 2"]
+
+
+def test_one_that_is_killed_fails_its_call_alone() -> None:
+    answer = found("""
+        processes.begin(2)
+        other, lost = processes.free(), processes.free()
+        try:
+            lost.call(t.die)
+        except processes.ProcessLost as error:
+            said = str(error)
+        print(json.dumps({"said": said, "there": processes.are_there(), "other": other.call(abs, -1)}))
+    """)
+    assert answer == {
+        "said": "its process was killed by SIGKILL: the machine may have no memory left",
+        "there": False,
+        "other": 1,
+    }
+
+
+def test_they_end_with_their_command_even_when_that_is_killed() -> None:
+    process = script("""
+        from threading import Thread
+        processes.begin(3)
+        Thread(target=lambda: processes.free().call(time.sleep, 600), daemon=True).start()
+        print("begun", flush=True)
+        input()
+    """)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(0.5)
+        children = psutil.Process(process.pid).children()
+        assert len(children) == 3
+        process.kill()
+        _, alive = psutil.wait_procs(children, timeout=20)
+        assert alive == []
+
+
+def test_every_error_of_ours_can_be_sent() -> None:
+    import pickle
+
+    from registry import errors
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert len(kinds) > 20
+    for kind in kinds:
+        error = kind.__new__(kind, "as it was said")
+        error.extra = 1
+        back = pickle.loads(pickle.dumps(error))
+        assert (type(back), str(back), back.extra) == (kind, "as it was said", 1)
+    assert isinstance(pickle.loads(pickle.dumps(RegistryUnavailable("away"))), RegistryUnavailable)
