@@ -118,7 +118,11 @@ def test_scores_are_those_of_threads_and_the_runs_log_has_what_candidates_say(en
         ends = time.monotonic() + 30
         while True:  # Prefect writes its logs now and then
             logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])), limit=200)
-            by_task = {line.message.partition(":")[0]: line.task_run_id for line in logs if " F1 " in line.message and " in 0" in line.message}
+            by_task = {
+                line.message.partition(":")[0]: line.task_run_id
+                for line in logs
+                if " F1 " in line.message and " in 0" in line.message
+            }
             if len(by_task) == len(algorithms) or time.monotonic() > ends:
                 break
             time.sleep(0.5)

@@ -36,3 +36,30 @@ def test_a_process_ends_without_waiting_for_it() -> None:
     done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, check=False, timeout=50)
     assert (done.returncode, done.stdout, done.stderr) == (3, "it took too long\n", "")
     assert monotonic() - started < 30
+
+
+ENDING = """
+import atexit, sys
+from registry.bounded import end_at_once, leave
+
+class Taken:
+    def __del__(self):
+        print("taken apart")
+
+end_at_once()
+atexit.register(print, "last words")
+kept = Taken()
+kept.itself = kept
+leave({code!r})
+"""
+
+
+@pytest.mark.parametrize(("code", "ended", "told"), [(0, 0, ""), (3, 3, ""), (None, 0, ""), ("why", 1, "why\n")])
+def test_a_process_ends_when_all_is_said(code: int | str | None, ended: int, told: str) -> None:
+    """What its libraries have to do at the end is done, but nothing is taken apart."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING.format(code=code)], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert (done.returncode, done.stderr) == (ended, told)
+    assert done.stdout.startswith("last words\n")
+    assert ("taken apart" in done.stdout) == isinstance(code, str)
