@@ -86,9 +86,10 @@ def main() -> None:
 
     processes.preload()
     gc.freeze()  # a collection in a fork would copy what they share
+    if threading.active_count() > 1:
+        sys.exit(f"nothing can be forked from a process with threads: {threading.enumerate()}")
     path = Path(settings.HOME) / NAME
     path.unlink(missing_ok=True)
-    assert threading.active_count() == 1, threading.enumerate()
     with socket.socket(socket.AF_UNIX) as listener, _sigterm() as asked_to_end:
         listener.bind(str(path))  # umask 077, of `up`
         listener.listen()
@@ -150,9 +151,9 @@ class _Standby:
                     if not (pid := _forked()):
                         self._close(asker)
                         return asked, streams
-                    self._add(_Command(os.pidfd_open(pid), asker))
                     for stream in streams:
                         os.close(stream)
+                    self._add(_Command(os.pidfd_open(pid), asker))
                     _tell(asker, {"pid": pid, "differs": []})
         raise _Ended
 

@@ -61,7 +61,8 @@ class Together(Manager):  # type: ignore[misc]  # untyped
                     os.killpg(process["pid"], signal.SIGKILL)
 
     def _any_stopped(self) -> bool:
-        return self.asked or bool(super()._any_stopped())
+        needed = [process for name, process in self._processes.items() if name != "standby"]
+        return self.asked or any("returncode" in process for process in needed)
 
     def _killall(self, force: bool = False) -> None:
         if not force:

@@ -178,3 +178,18 @@ def test_the_end_of_up_ends_the_trainings_and_records_that(tmp_path: Path, monke
         assert started.gone() == []
     assert status("ended") is Status.CANCELLED
     assert not socket(started).exists()
+
+
+def test_up_goes_on_without_it_and_so_do_commands(running: Up) -> None:
+    """The last test here: nothing stands by any more."""
+    process = command("orphaned", *ENDLESS)
+    fork = begun(running, "orphaned")
+    fork.parent().kill()
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 143, log
+    until(lambda: status("orphaned") is Status.CANCELLED)
+    process = command("nope")
+    _, log = process.communicate(timeout=60)
+    assert "error: there is no project 'nope'" in log
+    assert running.process.poll() is None
+    assert "standby stopped" in running.log.read_text()
