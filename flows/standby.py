@@ -9,9 +9,12 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import signal
 import socket
+import struct
 import sys
+import sysconfig
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,12 +29,14 @@ from registry.errors import FrontrunnerError
 
 NAME = "standby.sock"
 TALK_SECONDS = 5
+HEAD = 8  # bytes that say how many come
 LARGEST = 10_000_000  # bytes of arguments and environment; Linux allows some six
 # Variables that libraries read when they are imported.
 AT_IMPORT = (
     *("PREFECT_", "MLFLOW_", "PYTHON", "OMP_", "OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "KMP_", "LD_", "MALLOC_", "TZ"),
     *("MPL", "XDG_", "HOME", "LANG", "LC_", "JOBLIB_", "LOKY_", "SKLEARN_", "ARROW_", "CUDA_", "DO_NOT_TRACK"),
 )
+NONSENSE = (ValueError, EOFError, LookupError, TypeError, AttributeError)  # whatever somebody sends
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 PR_SET_PDEATHSIG = 1
 
@@ -45,11 +50,19 @@ def forked(arguments: list[str]) -> int | None:
         try:
             standby.settimeout(TALK_SECONDS)
             standby.connect(str(path))  # relative: a socket's path is short
+            if not _is_ours(standby):
+                return None
             umask = os.umask(0o077)
             os.umask(umask)
-            asked = {"arguments": arguments, "environment": dict(os.environ), "umask": umask, "like": _like(os.environ)}
+            asked: dict[str, Any] = {
+                "arguments": arguments,
+                "environment": dict(os.environ),
+                "umask": umask,
+                "ignored": [number for number in PASSED_ON if signal.getsignal(number) is signal.SIG_IGN],
+                "like": _like(os.environ),
+            }
             _send(standby, asked, (0, 1, 2))
-            said, _ = _received(standby)
+            said = _received(standby)
         except (OSError, ValueError, EOFError):  # ended, or about to end
             return None
         if said["differs"]:
@@ -57,11 +70,18 @@ def forked(arguments: list[str]) -> int | None:
             return None
         pid = said["pid"]
         standby.settimeout(None)
-        for number in PASSED_ON:
+        for number in set(PASSED_ON) - set(asked["ignored"]):
             signal.signal(number, lambda number, _: _pass_on(pid, number))
         with suppress(OSError, EOFError):
-            return int(_received(standby)[0]["code"])
+            return int(_received(standby)["code"])
         return 128 + signal.SIGTERM  # `up` was ended, and everything with it
+
+
+def _is_ours(connection: socket.socket) -> bool:
+    """Whether the other side is of the same user: what is passed holds passwords, and what is forked has our rights."""
+    form = "iII"
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(form))
+    return bool(struct.unpack(form, peer)[1] == os.geteuid())
 
 
 def _pass_on(pid: int, number: int) -> None:
@@ -94,11 +114,11 @@ def main() -> None:
         listener.bind(str(path))  # umask 077, of `up`
         listener.listen()
         try:
-            asked, streams = _Standby(listener, asked_to_end, like).until_forked()
+            asked = _Standby(listener, asked_to_end, like).until_forked()
         except _Ended:
             path.unlink(missing_ok=True)
             sys.exit()
-    _become(asked, streams)
+    _become(asked)
     cli.run()
 
 
@@ -138,26 +158,48 @@ class _Standby:
         self._selector.register(listener, EVENT_READ)
         self._selector.register(asked_to_end, EVENT_READ)
 
-    def until_forked(self) -> tuple[dict[str, Any], list[int]]:
-        """Returns in a fork alone: what was asked, and its streams. Raises: _Ended, in the process that stands by."""
+    def until_forked(self) -> dict[str, Any]:
+        """Returns in a fork alone: what was asked. Raises: _Ended, in the process that stands by."""
         while self._running or self._listener in self._selector.get_map():
             for key, _ in self._selector.select():
                 if key.data in self._running:
                     self._mind(key.data, key.fd)
                 elif key.fd == self._asked_to_end:
                     self._end()
-                elif key.fileobj is self._listener and (taken := _taken(self._listener, self._like)):
-                    asker, asked, streams = taken
-                    if not (pid := _forked()):
-                        self._close(asker)
-                        return asked, streams
-                    for stream in streams:
-                        os.close(stream)
-                    self._add(_Command(os.pidfd_open(pid), asker))
-                    _tell(asker, {"pid": pid, "differs": []})
+                elif key.fileobj is self._listener and self._listener in self._selector.get_map():
+                    with suppress(OSError, *NONSENSE):
+                        if asked := self._answer():
+                            return asked
         raise _Ended
 
-    def _add(self, command: _Command) -> None:
+    def _answer(self) -> dict[str, Any] | None:
+        """In a fork what was asked, with its streams in place. Whoever gets no answer runs by itself."""
+        with self._listener.accept()[0] as asker, _request(asker) as (asked, streams):
+            if not _is_ours(asker):
+                return None
+            if differs := _different(asked["like"], self._like):
+                _send(asker, {"differs": differs})
+            elif pid := _forked():
+                self._add(pid, os.dup(asker.fileno()))
+                _send(asker, {"pid": pid, "differs": []})
+            else:
+                try:
+                    for number, stream in enumerate(streams):
+                        os.dup2(stream, number)
+                    self._close()
+                except OSError:
+                    os._exit(1)  # it must not stand by, too
+                return asked
+        return None
+
+    def _add(self, pid: int, asker: int) -> None:
+        try:
+            command = _Command(os.pidfd_open(pid), asker)
+        except OSError:
+            os.close(asker)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         self._running.add(command)
         for each in command:
             self._selector.register(each, EVENT_READ, command)
@@ -184,26 +226,26 @@ class _Standby:
         for command in self._running:
             signal.pidfd_send_signal(command.process, signal.SIGTERM)
 
-    def _close(self, asker: int) -> None:
+    def _close(self) -> None:
         """In a fork: what is not its own."""
         self._selector.close()
-        for descriptor in (asker, *(each for command in self._running for each in command)):
-            os.close(descriptor)
+        for command in self._running:
+            for each in command:
+                os.close(each)
 
 
-def _taken(listener: socket.socket, like: dict[str, str]) -> tuple[int, dict[str, Any], list[int]] | None:
-    """The connection of whoever asks, what is asked, and its streams; None if it has to run elsewhere."""
-    asker, _ = listener.accept()
-    with asker, suppress(OSError, ValueError, EOFError, LookupError, TypeError, AttributeError):  # nonsense, too
-        asker.settimeout(TALK_SECONDS)
-        asked, streams = _received(asker, 3)
-        differs = _different(asked["like"], like)
-        if len(streams) == 3 and not differs:
-            return asker.detach(), asked, streams
+@contextmanager
+def _request(asker: socket.socket) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """What is asked, and its three streams. Raises: EOFError, OSError, ValueError: it is no request."""
+    asker.settimeout(TALK_SECONDS)
+    head, streams, _, _ = socket.recv_fds(asker, HEAD, 3)
+    try:
+        if len(streams) < 3:
+            raise ValueError(streams)
+        yield _body(asker, head), streams
+    finally:
         for stream in streams:
             os.close(stream)
-        _send(asker, {"differs": differs})
-    return None
 
 
 def _forked() -> int:
@@ -211,7 +253,12 @@ def _forked() -> int:
     with warnings.catch_warnings():
         # Python counts OpenBLAS's threads, too, which a fork makes anew.
         warnings.filterwarnings("ignore", ".*use of fork.*may lead to deadlocks", DeprecationWarning)
-        pid = os.fork()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in the fork until it minds it as a command does
+        try:
+            pid = os.fork()
+        finally:
+            if os.getpid() == standby:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if not pid:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # it ends with this one, however that ends
         if os.getppid() != standby:
@@ -224,11 +271,8 @@ def _tell(asker: int, said: dict[str, Any]) -> None:
         _send(connection, said)
 
 
-def _become(asked: dict[str, Any], streams: list[int]) -> None:
+def _become(asked: dict[str, Any]) -> None:
     """The command, as if it had been started where it was asked for."""
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         old = getattr(sys, name)
         lines = 1 if name == "stderr" or os.isatty(number) else -1
@@ -238,9 +282,12 @@ def _become(asked: dict[str, Any], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(asked["environment"])
     sys.argv = ["frontrunner", *asked["arguments"]]
-    for number in PASSED_ON:
-        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in set(PASSED_ON) - {signal.SIGINT}:
+        signal.signal(number, signal.SIG_DFL)
+    for number in asked["ignored"]:  # as by nohup
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _different(one: dict[str, str], other: dict[str, str]) -> list[str]:
@@ -252,10 +299,19 @@ def _like(environment: Mapping[str, str]) -> dict[str, str]:
     code = Path(__file__).resolve().parents[1]
     read = [path for package in ("flows", "tasks", "registry") for path in (code / package).rglob("*.py")]
     home = Path(environment.get("PREFECT_HOME") or "~/.prefect").expanduser()
-    read += [Path(sys.prefix), home / "profiles.toml", Path(".env"), Path("prefect.toml"), Path("pyproject.toml")]
+    read += [
+        Path(sysconfig.get_path("purelib")),
+        Path(sysconfig.get_path("platlib")),
+        home / "profiles.toml",
+        Path(".env"),
+        Path("prefect.toml"),
+        Path("pyproject.toml"),
+    ]
     changed = max(path.stat().st_mtime_ns for path in read if path.exists())
     read_early = {name for name in environment if name.startswith(AT_IMPORT)} - {"PYTHONDONTWRITEBYTECODE"}
+    limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
     return {name: environment[name] for name in read_early} | {
+        "cores, niceness or limits": f"{sorted(os.sched_getaffinity(0))}, {os.nice(0)}, {limits}",
         "Python": sys.executable,
         "folder of its code": str(code),
         "state of its code or of Prefect's settings": f"{len(read)} files, {changed}",
@@ -264,15 +320,19 @@ def _like(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _send(to: socket.socket, said: dict[str, Any], streams: Sequence[int] = ()) -> None:
     body = json.dumps(said).encode()
-    socket.send_fds(to, [len(body).to_bytes(8, "big")], streams)
+    socket.send_fds(to, [len(body).to_bytes(HEAD, "big")], streams)
     to.sendall(body)
 
 
-def _received(sender: socket.socket, streams: int = 0) -> tuple[dict[str, Any], list[int]]:
+def _received(sender: socket.socket) -> dict[str, Any]:
     """Raises: EOFError, OSError, ValueError."""
-    head, descriptors, _, _ = socket.recv_fds(sender, 8, streams)
+    return _body(sender, sender.recv(HEAD))
+
+
+def _body(sender: socket.socket, head: bytes) -> dict[str, Any]:
+    """Raises: EOFError, OSError, ValueError."""
     body, size = b"", int.from_bytes(head, "big")
-    if len(head) < 8:
+    if len(head) < HEAD:
         raise EOFError
     if size > LARGEST:
         raise ValueError(size)
@@ -281,7 +341,7 @@ def _received(sender: socket.socket, streams: int = 0) -> tuple[dict[str, Any], 
             raise EOFError
         body += part
     said: dict[str, Any] = json.loads(body)
-    return said, descriptors
+    return said
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tasks.reports import TrainResult, report_training
 from tasks.requests import DEFAULT_TEST_SIZE, check_request, checked_switch, checked_terms, request_key
 from tasks.snapshots import rows_kept, take_snapshot
 from tasks.tracking import training_run
-from tasks.training import cores_shared, threads_each, train_candidates, workers
+from tasks.training import cores_shared, rows_for_processes, threads_each, train_candidates, workers
 
 
 @flow(
@@ -100,8 +100,8 @@ def train(
         training = take_snapshot(request, request_key())
         threads = threads_each(training)
         with training_run(training.run), cores_shared(threads), rows_kept(), predictions_kept():
-            with alive(training):
-                models = train_candidates(training, threads)
+            with rows_for_processes(training) as rows, alive(training):
+                models = train_candidates(training, threads, rows)
             decision = promote(training, models, automatic_deploy)
             result = report_training(training, models, decision)
     return ended(result.reason, result)

@@ -124,6 +124,7 @@ def _end_of(process: ForkProcess) -> str:
 
 
 def _serve(calls: "Connection[Any, Any]") -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which multiprocessing ends it
     os.setpgid(0, 0)  # Ctrl-C and the end of a terminal are for the command, with which this process ends
     Thread(target=_end_with_parent, daemon=True).start()
     sending = Lock()  # a library may warn in a thread of its own

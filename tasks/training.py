@@ -54,24 +54,23 @@ def train_candidate(training: Training, algorithm: str, threads: int | None, row
         return candidate(training, algorithm, share).id
 
 
-def train_candidates(training: Training, threads: int) -> list[ModelRecord]:
-    """Every candidate as it was recorded, the failed ones too; each is a task of the flow."""
+def train_candidates(training: Training, threads: int, rows: Path | None = None) -> list[ModelRecord]:
+    """Every candidate as it was recorded, the failed ones too; each is a task of the flow. `rows`: see there."""
     if scheduler := settings.candidates_on():
         return _on_dask(scheduler, training)
     algorithms = training.request.algorithms
-    with _rows_for_processes(training) as rows:
-        for together in [[name] for name in algorithms] if training.one_by_one else [list(algorithms)]:
-            futures = train_candidate.map(unmapped(training), together, unmapped(threads), unmapped(rows))
-            wait(list(futures))  # for all of them, before one that could not be recorded ends the run
-            for future in futures:
-                with suppress(CandidateFailed):
-                    future.result()
+    for together in [[name] for name in algorithms] if training.one_by_one else [list(algorithms)]:
+        futures = train_candidate.map(unmapped(training), together, unmapped(threads), unmapped(rows))
+        wait(list(futures))  # for all of them, before one that could not be recorded ends the run
+        for future in futures:
+            with suppress(CandidateFailed):
+                future.result()
     return queries.run_models(training.request.project_name, f"{training.key}:")
 
 
 @contextmanager
-def _rows_for_processes(training: Training) -> Iterator[Path | None]:
-    """Candidates that run one after the other share the memory of the flow's process."""
+def rows_for_processes(training: Training) -> Iterator[Path | None]:
+    """The file of the rows if candidates have processes; those that run one after the other have the flow's."""
     if training.one_by_one or not processes.are_there():
         yield None
         return

@@ -61,9 +61,13 @@ def command(*arguments: str, **more: str) -> subprocess.Popen[str]:
     )
 
 
-def forks(running: Up) -> list[psutil.Process]:
-    [standby] = [each for each in psutil.process_iter() if running._ours(each).endswith("-m flows.standby")
+def standing_by(running: Up) -> list[psutil.Process]:
+    return [each for each in psutil.process_iter() if running._ours(each).endswith("-m flows.standby")
                  and not running._ours(each.parent()).endswith("-m flows.standby")]  # fmt: skip
+
+
+def forks(running: Up) -> list[psutil.Process]:
+    [standby] = standing_by(running)
     return standby.children()
 
 
@@ -149,6 +153,48 @@ def test_what_libraries_read_when_they_are_imported_has_to_be_the_same(running: 
     _, log = process.communicate(timeout=60)
     assert "runs by itself, since `frontrunner up` has another OMP_NUM_THREADS" in log
     assert "error: there is no project 'nope'" in log
+
+
+def test_a_signal_that_it_was_told_to_ignore_stays_ignored(running: Up) -> None:
+    """As by nohup."""
+    kept = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = command("ignoring", *ENDLESS)
+    finally:
+        signal.signal(signal.SIGHUP, kept)
+    fork = begun(running, "ignoring")
+    process.send_signal(signal.SIGHUP)
+    fork.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert process.poll() is None
+    assert status("ignoring") is Status.RUNNING
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 143, log
+    assert status("ignoring") is Status.CANCELLED
+
+
+def test_it_has_as_many_cores_as_its_command(running: Up) -> None:
+    process = subprocess.Popen(
+        ["taskset", "-c", "0", FRONTRUNNER, "train", "nope"], stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    _, log = process.communicate(timeout=60)
+    assert "runs by itself, since `frontrunner up` has another cores, niceness or limits" in log
+
+
+def test_it_keeps_no_descriptor_of_those_who_went_away(running: Up) -> None:
+    from array import array
+    from socket import AF_UNIX, SCM_RIGHTS, SOL_SOCKET
+    from socket import socket as Socket  # noqa: N812
+
+    [standby] = standing_by(running)
+    before = standby.num_fds()
+    for _ in range(20):
+        with Socket(AF_UNIX) as gone:
+            gone.connect(os.path.relpath(socket(running)))
+            gone.sendmsg([(100).to_bytes(8, "big")], [(SOL_SOCKET, SCM_RIGHTS, array("i", [0, 1, 2]))])
+    command("nope").communicate(timeout=60)  # answered after all of them
+    until(lambda: standby.num_fds() <= before)
 
 
 def test_who_says_nothing_or_nonsense_holds_up_nobody(running: Up) -> None:
