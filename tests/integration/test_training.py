@@ -342,11 +342,20 @@ def test_what_mlflow_says_of_a_model_is_never_asked(client: MlflowClient, worksp
 
 
 def test_nothing_of_ours_loads_a_pickle_or_a_model_by_mlflow() -> None:
+    """But for what processes of one command send each other: an error, and the rows in a folder of theirs alone."""
+    own = {
+        "tasks/processes.py": r"import pickle$|pickle\.loads\(pickle\.dumps\(error\)\)",
+        "tasks/snapshots.py": r"joblib\.load\(shared,",
+    }
     root = Path(__file__).parents[2]
-    sources = [path.read_text() for folder in ("flows", "tasks", "registry") for path in (root / folder).rglob("*.py")]
+    paths = [path for folder in ("flows", "tasks", "registry") for path in (root / folder).rglob("*.py")]
+    sources = {str(path.relative_to(root)): path.read_text() for path in paths}
     assert len(sources) > 30
+    for name, allowed in own.items():
+        sources[name], found = re.subn(allowed, "", sources[name], flags=re.MULTILINE)
+        assert found
     for call in (r"\bpickle\.", r"\bjoblib\.load", r"load_model\(", r"import (cloud)?pickle"):
-        assert not [source for source in sources if re.search(call, source)], call
+        assert not [name for name, source in sources.items() if re.search(call, source)], call
 
 
 class TestTheMirror:
