@@ -3,6 +3,7 @@
 import inspect
 import os
 import shutil
+import signal
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -117,6 +118,8 @@ def _drain_prefect() -> None:
 
 
 def pytest_sessionstart() -> None:
+    # A shell that starts the tests in the background has them ignore it, and so would every command of theirs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assert sqlite3.sqlite_version_info >= (3, 35), "UPDATE … RETURNING needs SQLite 3.35"
 
 
