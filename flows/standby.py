@@ -66,7 +66,7 @@ def forked(arguments: list[str]) -> int | None:
         except (OSError, ValueError, EOFError):  # ended, or about to end
             return None
         if said["differs"]:
-            print(f"runs by itself, since `frontrunner up` has another {', '.join(said['differs'])}", file=sys.stderr)
+            print(f"runs by itself: `frontrunner up` differs in {', '.join(said['differs'])}", file=sys.stderr)
             return None
         pid = said["pid"]
         standby.settimeout(None)

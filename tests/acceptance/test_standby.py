@@ -151,7 +151,7 @@ def test_a_command_that_is_killed_takes_its_fork_with_it(running: Up) -> None:
 def test_what_libraries_read_when_they_are_imported_has_to_be_the_same(running: Up) -> None:
     process = command("nope", OMP_NUM_THREADS="3")
     _, log = process.communicate(timeout=60)
-    assert "runs by itself, since `frontrunner up` has another OMP_NUM_THREADS" in log
+    assert "runs by itself: `frontrunner up` differs in OMP_NUM_THREADS" in log
     assert "error: there is no project 'nope'" in log
 
 
@@ -179,7 +179,7 @@ def test_it_has_as_many_cores_as_its_command(running: Up) -> None:
         ["taskset", "-c", "0", FRONTRUNNER, "train", "nope"], stderr=subprocess.PIPE, text=True
     )  # fmt: skip
     _, log = process.communicate(timeout=60)
-    assert "runs by itself, since `frontrunner up` has another cores, niceness or limits" in log
+    assert "runs by itself: `frontrunner up` differs in cores, niceness or limits" in log
 
 
 def test_it_keeps_no_descriptor_of_those_who_went_away(running: Up) -> None:
