@@ -98,12 +98,16 @@ def begin(count: int) -> None:
     with warnings.catch_warnings():
         # Python counts OpenBLAS's threads, too, which a fork makes anew.
         warnings.filterwarnings("ignore", ".*use of fork.*may lead to deadlocks", DeprecationWarning)
-        for _ in range(count):
-            ours, its = context.Pipe()
-            process = context.Process(target=_serve, args=(its,), daemon=True)
-            process.start()
-            its.close()  # so that the end of the process is the end of the connection
-            _idle.put(Worker(process, ours))
+        kept = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # in them: by it multiprocessing ends them, and waits
+        try:
+            for _ in range(count):
+                ours, its = context.Pipe()
+                process = context.Process(target=_serve, args=(its,), daemon=True)
+                process.start()
+                its.close()  # so that the end of the process is the end of the connection
+                _idle.put(Worker(process, ours))
+        finally:
+            signal.signal(signal.SIGTERM, kept)
 
 
 def free() -> Worker | None:
@@ -124,7 +128,6 @@ def _end_of(process: ForkProcess) -> str:
 
 
 def _serve(calls: "Connection[Any, Any]") -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which multiprocessing ends it
     os.setpgid(0, 0)  # Ctrl-C and the end of a terminal are for the command, with which this process ends
     Thread(target=_end_with_parent, daemon=True).start()
     sending = Lock()  # a library may warn in a thread of its own

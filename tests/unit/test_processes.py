@@ -179,3 +179,14 @@ def test_every_error_of_ours_can_be_sent() -> None:
         back = pickle.loads(pickle.dumps(error))
         assert (type(back), str(back), back.extra) == (kind, "as it was said", 1)
     assert isinstance(pickle.loads(pickle.dumps(RegistryUnavailable("away"))), RegistryUnavailable)
+
+
+def test_they_end_where_sigterm_was_ignored_when_the_command_began() -> None:
+    """By SIGTERM multiprocessing ends them, and then it waits."""
+    answer = found("""
+        import signal
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        processes.begin(2)
+        print(json.dumps({"there": processes.are_there()}))
+    """)
+    assert answer == {"there": True}

@@ -3,6 +3,8 @@
 import os
 import socket
 import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,31 @@ def test_a_socket_that_was_left_behind(listener: socket.socket) -> None:
     listener.close()
     assert Path(".frontrunner/standby.sock").exists()
     assert standby.forked(["train", "digits"]) is None
+
+
+def test_a_fork_that_fails_ends_nothing(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its command runs by itself, and the next one is answered."""
+
+    def no_memory() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(standby, "_forked", no_memory)
+    reads, writes = os.pipe()
+    stands = standby._Standby(listener, reads, standby._like(os.environ))
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(lambda: [standby.forked(["train", "digits"]) for _ in range(2)])
+        asked.add_done_callback(lambda _: os.write(writes, b"end"))
+        with pytest.raises(standby._Ended):
+            stands.until_forked()
+    assert asked.result() == [None, None]
+    stands._selector.close()
+    os.close(reads)
+    os.close(writes)
+
+
+def test_other_packages_are_seen(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(workspace))
+    before = standby._like({})
+    late = 2 * 10**9  # seconds: later than any file of the code
+    os.utime(workspace, (late, late))
+    assert standby._different(before, standby._like({})) == ["state of its code or of Prefect's settings"]
