@@ -97,7 +97,7 @@ def _commands(own: dict[str, int]) -> dict[str, list[str]]:
 def _add_standby(servers: Together, given: dict[str, str]) -> None:
     """It has the environment that a command in this folder has."""
     if sys.platform == "linux":
-        command = shlex.join([sys.executable, "-P", "-m", "flows.standby"])
+        command = shlex.join([sys.executable, "-P", "-m", "flows.standby_server"])
         servers.add_process("standby", f"exec {command}", quiet=True, env=given)
 
 

@@ -13,8 +13,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from itertools import pairwise
 from logging.handlers import QueueHandler
@@ -95,9 +95,7 @@ def begin(count: int) -> None:
     if sys.platform != "linux" or active_count() > 1:
         return
     context = get_context("fork")
-    with warnings.catch_warnings():
-        # Python counts OpenBLAS's threads, too, which a fork makes anew.
-        warnings.filterwarnings("ignore", ".*use of fork.*may lead to deadlocks", DeprecationWarning)
+    with forking():
         kept = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # in them: by it multiprocessing ends them, and waits
         try:
             for _ in range(count):
@@ -108,6 +106,14 @@ def begin(count: int) -> None:
                 _idle.put(Worker(process, ours))
         finally:
             signal.signal(signal.SIGTERM, kept)
+
+
+@contextmanager
+def forking() -> Iterator[None]:
+    """Without Python's warning of threads: it counts OpenBLAS's, too, which a fork makes anew."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*use of fork.*may lead to deadlocks", DeprecationWarning)
+        yield
 
 
 def free() -> Worker | None:

@@ -62,8 +62,8 @@ def command(*arguments: str, **more: str) -> subprocess.Popen[str]:
 
 
 def standing_by(running: Up) -> list[psutil.Process]:
-    return [each for each in psutil.process_iter() if running._ours(each).endswith("-m flows.standby")
-                 and not running._ours(each.parent()).endswith("-m flows.standby")]  # fmt: skip
+    return [each for each in psutil.process_iter() if running._ours(each).endswith("-m flows.standby_server")
+                 and not running._ours(each.parent()).endswith("-m flows.standby_server")]  # fmt: skip
 
 
 def forks(running: Up) -> list[psutil.Process]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import standby
+from flows import standby, standby_server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing stands by")
 
@@ -48,13 +48,13 @@ def test_a_fork_that_fails_ends_nothing(listener: socket.socket, monkeypatch: py
     def no_memory() -> int:
         raise BlockingIOError
 
-    monkeypatch.setattr(standby, "_forked", no_memory)
+    monkeypatch.setattr(standby_server, "_forked", no_memory)
     reads, writes = os.pipe()
-    stands = standby._Standby(listener, reads, standby._like(os.environ))
+    stands = standby_server._Standby(listener, reads, standby.like(os.environ))
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(lambda: [standby.forked(["train", "digits"]) for _ in range(2)])
         asked.add_done_callback(lambda _: os.write(writes, b"end"))
-        with pytest.raises(standby._Ended):
+        with pytest.raises(standby_server._Ended):
             stands.until_forked()
     assert asked.result() == [None, None]
     stands._selector.close()
@@ -64,7 +64,7 @@ def test_a_fork_that_fails_ends_nothing(listener: socket.socket, monkeypatch: py
 
 def test_other_packages_are_seen(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(workspace))
-    before = standby._like({})
+    before = standby.like({})
     late = 2 * 10**9  # seconds: later than any file of the code
     os.utime(workspace, (late, late))
-    assert standby._different(before, standby._like({})) == ["state of its code or of Prefect's settings"]
+    assert standby.different(before, standby.like({})) == ["state of its code or of Prefect's settings"]
