@@ -131,9 +131,11 @@ def record_snapshot(
         return snapshot_record(snapshot)
 
 
-def start_model(snapshot: SnapshotRecord, algorithm: str, hyperparams: dict[str, Any], request_key: str) -> ModelRecord:
+def start_model(
+    snapshot: SnapshotRecord, algorithm: str, hyperparams: dict[str, Any], request_key: str, *, again: bool = True
+) -> ModelRecord:
     """A candidate that is being trained; the same key again is the same candidate, as it is if it is trained, and begun
-    anew if it failed or was cancelled.
+    anew if it failed or was cancelled. `again`: False: one that was cancelled stays that, its run is about to end.
 
     Raises:
         Pruned: the rows of its snapshot are gone.
@@ -153,7 +155,7 @@ def start_model(snapshot: SnapshotRecord, algorithm: str, hyperparams: dict[str,
             status=Status.RUNNING,
         )
         model = _made_once(session, select(Model).where(Model.request_key == request_key), new)
-        if model.status not in DONE:
+        if model.status not in DONE and (again or model.status is not Status.CANCELLED):
             model.status, model.reason, model.finished_at = Status.RUNNING, None, None
             model.snapshot_id, model.heartbeat_at = snapshot.id, now()
             session.flush()

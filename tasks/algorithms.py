@@ -119,6 +119,12 @@ QUIET: Mapping[str, dict[str, Any]] = {
 # What these would take every core for, whatever OpenMP's limit is.
 THREADS: Mapping[str, str] = {"lightgbm": "n_jobs", "catboost": "thread_count"}
 
+# What takes long to fit, the longest first; the others take less than any of these.
+LONGEST_FIRST = (
+    *("gaussian_process", "kernel_ridge", "nu_svm", "svm", "random_forest", "gradient_boosting_trees", "bagging"),
+    *("extra_trees", "catboost", "ada_boost", "xgboost", "xgboost_random_forest", "lightgbm"),
+)
+
 MOST_THREADS = 1024  # OpenMP ends the process that cannot start its threads
 
 # Parameters that name files of the machine that trains, which catboost would read, or write over.

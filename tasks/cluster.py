@@ -72,14 +72,13 @@ def connected(address: str) -> Iterator[Any]:
         yield client
 
 
-def run_on(client: Any, task: Task[..., int], training: Training) -> dict[str, BaseException]:
+def run_on(client: Any, task: Task[..., int], training: Training, algorithms: list[str]) -> dict[str, BaseException]:
     """Has every candidate trained, each on whichever worker is free; those that did not end well, and why.
 
     A candidate whose worker is lost is given to another one, three times at most.
     """
     futures = {
-        algorithm: client.submit(task, training, algorithm, None, return_type="state")
-        for algorithm in training.request.algorithms
+        algorithm: client.submit(task, training, algorithm, None, return_type="state") for algorithm in algorithms
     }
     last_seen = monotonic()
     while not all(future.done() for future in futures.values()) and monotonic() - last_seen < WORKERLESS_SECONDS:

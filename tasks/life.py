@@ -15,6 +15,7 @@ from registry.bounded import leave_behind
 from registry.errors import FrontrunnerError
 from tasks import tracking
 from tasks.snapshots import Training
+from tasks.training import one_line
 
 log = logging.getLogger("frontrunner")
 
@@ -37,13 +38,15 @@ class CandidateRunner(ThreadPoolTaskRunner[Any]):
 
 @contextmanager
 def alive(training: Training) -> Iterator[None]:
-    """While this run's candidates are trained, wherever: their heartbeat. Cancelled, they are recorded as that."""
+    """While this run's candidates are trained, wherever: their heartbeat. If the run ends first, they are recorded as
+    cancelled.
+    """
     stop = Event()
     beats = Thread(target=_beat, args=(training.key, stop), name="heartbeat", daemon=True)
     beats.start()
     try:
         yield
-    except ENDED as error:
+    except (*ENDED, Exception) as error:
         _record_cancelled(training, error)
         raise
     finally:
@@ -62,7 +65,12 @@ def _beat(key: str, stop: Event) -> None:
 
 
 def _record_cancelled(training: Training, error: BaseException) -> None:
-    by = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else "SIGTERM, as a cancelled flow run gets it"
+    if isinstance(error, KeyboardInterrupt):
+        by = "Ctrl-C"
+    elif isinstance(error, TerminationSignal):
+        by = "SIGTERM, as a cancelled flow run gets it"
+    else:
+        by = one_line(error)
     log.warning("cancelled: the candidates that are being trained are given up")
     try:
         history.cancel_models(f"{training.key}:", f"the training was ended by {by}")

@@ -20,7 +20,7 @@ from registry.values import ModelRecord, SnapshotRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Status
 from registry.vocabulary import Task as MlTask
 from tasks import cluster, comparison, processes, snapshots, tracking
-from tasks.algorithms import THREADS, needs_encoded_labels, new_estimator
+from tasks.algorithms import LONGEST_FIRST, THREADS, needs_encoded_labels, new_estimator
 from tasks.flow_runs import STEP
 from tasks.processes import ProcessLost
 from tasks.requests import TrainingRequest
@@ -42,6 +42,14 @@ class Trained(NamedTuple):
     predicted: Any  # for the test rows
 
 
+@task(**STEP, task_run_name="begin candidates")
+def begin_candidates(training: Training) -> None:
+    """Records them in the order in which they were asked for: of equal scores the newest wins, whichever ends first."""
+    snapshot = queries.snapshot(training.snapshot_id)
+    for algorithm in training.request.algorithms:
+        _begin(training, snapshot, algorithm, again=True)
+
+
 @task(**STEP, task_run_name="train {algorithm}")
 def train_candidate(training: Training, algorithm: str, threads: int | None, rows: Path | None = None) -> int:
     """One candidate as a step of a flow; its model's id. A Dask worker is told no threads: it has its own.
@@ -56,16 +64,27 @@ def train_candidate(training: Training, algorithm: str, threads: int | None, row
 
 def train_candidates(training: Training, threads: int, rows: Path | None = None) -> list[ModelRecord]:
     """Every candidate as it was recorded, the failed ones too; each is a task of the flow. `rows`: see there."""
+    begin_candidates(training)
+    algorithms = longest_first(training.request)
     if scheduler := settings.candidates_on():
-        return _on_dask(scheduler, training)
-    algorithms = training.request.algorithms
-    for together in [[name] for name in algorithms] if training.one_by_one else [list(algorithms)]:
+        return _on_dask(scheduler, training, algorithms)
+    for together in [[name] for name in algorithms] if training.one_by_one else [algorithms]:
         futures = train_candidate.map(unmapped(training), together, unmapped(threads), unmapped(rows))
         wait(list(futures))  # for all of them, before one that could not be recorded ends the run
         for future in futures:
             with suppress(CandidateFailed):
                 future.result()
     return queries.run_models(training.request.project_name, f"{training.key}:")
+
+
+def longest_first(request: TrainingRequest) -> list[str]:
+    """The algorithms in the order in which they begin, so that none is left over that takes long: searches, then what
+    takes long by itself.
+    """
+    searched = request.search.params if request.search else {}
+    last = len(LONGEST_FIRST)
+    rank = {name: LONGEST_FIRST.index(name) if name in LONGEST_FIRST else last for name in request.algorithms}
+    return sorted(request.algorithms, key=lambda name: (name not in searched, rank[name]))
 
 
 @contextmanager
@@ -84,7 +103,7 @@ def _in_process(worker: processes.Worker, training: Training, algorithm: str, th
         model_id, predicted = worker.call(_alone, training, algorithm, threads, rows)
     except ProcessLost as lost:
         model = _begin(training, queries.snapshot(training.snapshot_id), algorithm)
-        if model.status in history.DONE:
+        if model.status is not Status.RUNNING:
             return model.id
         log.warning("%s: failed: %s", algorithm, lost)
         history.fail_model(model.id, str(lost), None)
@@ -103,25 +122,22 @@ def _alone(training: Training, algorithm: str, threads: int, rows: Path) -> tupl
         return model_id, comparison.remembered(model_id)
 
 
-def _on_dask(scheduler: str, training: Training) -> list[ModelRecord]:
+def _on_dask(scheduler: str, training: Training, algorithms: list[str]) -> list[ModelRecord]:
     """The same on a Dask cluster. A candidate that no worker brought to an end is recorded as failed, and why."""
-    snapshot = queries.snapshot(training.snapshot_id)
     with cluster.connected(scheduler) as client:
-        begun = {algorithm: _begin(training, snapshot, algorithm).id for algorithm in training.request.algorithms}
-        errors = cluster.run_on(client, train_candidate, training)
-    for algorithm, error in errors.items():
-        if queries.model(begun[algorithm]).status is Status.RUNNING:
-            reason = _reason(error)
-            log.warning("%s: failed: %s", algorithm, reason)
-            history.fail_model(begun[algorithm], reason, None)
+        errors = cluster.run_on(client, train_candidate, training, algorithms)
+    for model in queries.run_models(training.request.project_name, f"{training.key}:"):
+        if model.status is Status.RUNNING and model.algorithm in errors:
+            reason = one_line(errors[model.algorithm])
+            log.warning("%s: failed: %s", model.algorithm, reason)
+            history.fail_model(model.id, reason, None)
     tracking.end_abandoned(training.run)
     return queries.run_models(training.request.project_name, f"{training.key}:")
 
 
-def _begin(training: Training, snapshot: SnapshotRecord, algorithm: str) -> ModelRecord:
-    return history.start_model(
-        snapshot, algorithm, training.request.hyperparams[algorithm], f"{training.key}:{algorithm}"
-    )
+def _begin(training: Training, snapshot: SnapshotRecord, algorithm: str, *, again: bool = False) -> ModelRecord:
+    key, hyperparams = f"{training.key}:{algorithm}", training.request.hyperparams[algorithm]
+    return history.start_model(snapshot, algorithm, hyperparams, key, again=again)
 
 
 def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
@@ -134,7 +150,7 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
     request = training.request
     snapshot = queries.snapshot(training.snapshot_id)
     model = _begin(training, snapshot, algorithm)
-    if model.status in history.DONE:  # a retry of a run that had finished this one
+    if model.status is not Status.RUNNING:  # a run that is tried again had finished this one, or it was cancelled
         return model
     log.info("%s: training", algorithm)
     run_id = None
@@ -157,7 +173,7 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
     except RegistryUnavailable:
         raise
     except Exception as error:  # whatever a library raises: it must not sink the other candidates
-        reason = _reason(error)
+        reason = one_line(error)
         log.warning("%s: failed: %s", algorithm, reason)
         if run_id:
             tracking.end_run(run_id, "FAILED", reason)
@@ -284,8 +300,8 @@ def _limited(threads: int) -> Iterator[None]:
         yield
 
 
-def _reason(error: BaseException) -> str:
-    """One line; the type is said unless the error is ours and speaks for itself."""
+def one_line(error: BaseException) -> str:
+    """An error in one line; the type is said unless the error is ours and speaks for itself."""
     printable = "".join(character if character.isprintable() else " " for character in str(error))
     printable = printable.partition("Stack trace:")[0]  # xgboost's
     said = " ".join(printable.split())[:500]

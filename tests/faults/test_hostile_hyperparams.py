@@ -19,7 +19,7 @@ from registry.vocabulary import Task
 from tasks.algorithms import ALGORITHMS, FILES, check_parameters, checked_hyperparams
 from tasks.preprocessing import OPTIONS
 from tasks.snapshots import Rows, freeze
-from tasks.training import _reason, _trained
+from tasks.training import _trained, one_line
 from tests.support.hostile import JSON, SCALAR, examples, refused_or
 from tests.support.requests import request
 
@@ -90,7 +90,7 @@ def test_any_value_of_any_parameter(canary: Path, task: Task, name: str) -> None
         except TimeoutError:
             raise
         except Exception as error:  # noqa: BLE001  (whatever a library raises: it is the candidate's reason)
-            said.append(_reason(error))
+            said.append(one_line(error))
 
     check()
     assert all(reason.isprintable() and CANARY not in reason for reason in said)

@@ -14,6 +14,7 @@ from sqlalchemy import text, update
 
 from flows.train import train
 from registry import Predictor, history, queries, session, settings
+from registry.errors import SourceUnavailable
 from registry.retention import Keep
 from registry.schema import Model, now
 from registry.vocabulary import Status, Task
@@ -182,6 +183,17 @@ class TestLostTrainings:
             while queries.silent_models(story.project, now() - OLD / 2):
                 assert time.monotonic() < until
                 time.sleep(0.05)
+
+    def test_what_a_run_did_not_come_to_is_given_up_when_an_error_ends_it(self, story: Saved) -> None:
+        training = story.training()
+        done, fitting = story.begun(training, "svm"), story.begun(training)
+        history.fail_model(done[0], "nu is infeasible", done[1])
+        with pytest.raises(SourceUnavailable), alive(training):
+            raise SourceUnavailable("the disk\nis gone")
+        assert queries.model(done[0]).status is Status.FAILED
+        given_up = queries.model(fitting[0])
+        assert (given_up.status, given_up.reason) == (Status.CANCELLED, "the training was ended by the disk is gone")
+        assert story.status(fitting[1]) == "KILLED"
 
     def test_the_run_of_a_training_that_never_began(self, story: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
         training = story.training()

@@ -580,6 +580,14 @@ class TestARetriedTraining:
         again = history.start_model(newer, "svm", {}, "run:svm")
         assert (again.id, again.status, again.reason, again.snapshot_id) == (model.id, "running", None, newer.id)
 
+    def test_one_that_was_cancelled_is_begun_anew_by_a_retry_and_not_by_the_run_that_ends(self, story: Story) -> None:
+        model = history.start_model(story.snapshot, "svm", {}, "run:svm")
+        history.cancel_models("run:", "Ctrl-C")
+        late = history.start_model(story.snapshot, "svm", {}, "run:svm", again=False)
+        assert (late.id, late.status, late.reason) == (model.id, "cancelled", "Ctrl-C")
+        again = history.start_model(story.snapshot, "svm", {}, "run:svm")
+        assert (again.id, again.status, again.reason) == (model.id, "running", None)
+
     def test_a_trained_candidate_never_changes_it_may_be_live(self, story: Story) -> None:
         model = queries.model(story.trained_and_promoted(0.7))
         story.finish(model.id, 0.1, Artifact("file:///elsewhere/model.skops", "1" * 64, 2))

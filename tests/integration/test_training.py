@@ -33,7 +33,7 @@ from registry.errors import (
 )
 from registry.values import DeployResult
 from registry.vocabulary import Strategy
-from tasks import algorithms, mirror, sources, training
+from tasks import algorithms, mirror, sources, tracking, training
 from tests.support.limits import Limits
 from tests.support.processes import answers, free_port, running
 
@@ -58,6 +58,20 @@ class TestOneTraining:
         assert result.deployed
         assert result.deployed_model_id == result.live_model_id == queries.live_model("iris").id
         assert "first one live" in result.reason
+
+    def test_the_longest_begins_first_and_the_ids_are_in_the_order_asked(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of equal scores the newest id wins, so it must not depend on which candidate came to be first."""
+        asked, begun = ["knn", "linear", "random_forest"], []
+        begin = tracking.start_candidate
+        monkeypatch.setattr(
+            tracking, "start_candidate", lambda *given: (begun.append(given[1].algorithm), begin(*given))[1]
+        )
+        monkeypatch.setattr(train.task_runner, "_max_workers", 1)
+        train("iris", **IRIS, algorithms=asked)
+        assert begun == ["random_forest", "knn", "linear"]
+        assert [model.algorithm for model in sorted(queries.models("iris"), key=lambda model: model.id)] == asked
 
     def test_mlflow_has_it_all_below_the_trainings_run(self, client: MlflowClient) -> None:
         result = train("iris", **IRIS, algorithms=["svm", "xgboost"], hyperparams={"svm": {"C": 10}})

@@ -27,8 +27,11 @@ from xgboost import XGBClassifier
 
 from registry.errors import BadHyperparameter, CandidateFailed, InvalidInput, MissingExtra, UnknownValue
 from registry.vocabulary import Task
+from tasks.algorithms import LONGEST_FIRST, NAMES
 from tasks.search import Found, Search, checked_search, run_search, trials_table
+from tasks.training import longest_first
 from tests.support.limits import threads
+from tests.support.requests import request
 
 REGRESSION, CLASSIFICATION = Task.REGRESSION, Task.CLASSIFICATION
 FOREST = {"max_depth": [1, 3, 5], "min_samples_leaf": [1, 10], "n_estimators": [5, 10]}
@@ -492,3 +495,12 @@ def test_a_table_of_trials_has_a_column_for_each_parameter() -> None:
     table = trials_table(ours.trials)
     assert list(table[0]) == ["trial", "C", "kernel", "mean", "std", "fit_time", "state"]
     assert [(row["C"], row["kernel"], row["mean"]) for row in table] == [(-1, "rbf", None), (1, "rbf", ours.mean)]
+
+
+def test_searches_begin_first_then_what_takes_long() -> None:
+    algorithms = ("linear", "xgboost", "knn", "svm")
+    assert longest_first(request(Task.CLASSIFICATION, algorithms=algorithms)) == ["svm", "xgboost", "linear", "knn"]
+    search = Search("grid", {"knn": {"n_neighbors": [1, 2]}}, {"cv": 2})
+    searching = request(Task.CLASSIFICATION, algorithms=algorithms, search=search)
+    assert longest_first(searching) == ["knn", "svm", "xgboost", "linear"]
+    assert set(LONGEST_FIRST) < set(NAMES)
