@@ -26,7 +26,7 @@ demo: setup  ## train twice on real data, roll back, show the history
 	@BIN=$(BIN) sh flows/demo.sh
 
 test: setup  ## every test (about half an hour on two cores)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 quick: setup  ## the tests that need no server (under a minute)
 	$(BIN)/python -m pytest -m 'not slow'

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -129,18 +129,14 @@ def test_every_option_of_mlflow_exists() -> None:
         assert context.params["app_name"] == "basic-auth"
 
 
-def test_every_other_option_exists(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    scripts = entry_points(group="console_scripts")
-    starts = {name: scripts[name].load() for name in ("prefect", "frontrunner")}
+def test_every_other_option_exists() -> None:
     script = SERVICES["worker"]["command"][-1].replace("--no-prompt ", "")
     lines = re.findall(r"prefect [^>|\n]+", script)
     for command in [*map(str.split, lines), SERVICES["prefect"]["command"], SERVICES["service"]["command"]]:
         options = {word for word in command if word.startswith("--")}
         words = command[: 2 if command[1] in {"serve", "deploy"} else 3]
-        monkeypatch.setattr(sys, "argv", [*words, "--help"])
-        with pytest.raises(SystemExit):
-            starts[command[0]]()
-        assert options <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out)), command
+        done = subprocess.run([BIN / words[0], *words[1:], "--help"], capture_output=True, text=True, check=True)
+        assert options <= set(re.findall(r"--[a-z-]+", done.stdout)), command
 
 
 def test_versions_agree_with_what_is_tested() -> None:
