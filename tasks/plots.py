@@ -12,6 +12,8 @@ import pandas as pd
 from matplotlib import color_sequences
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator
 from sklearn import metrics
 from sklearn.ensemble import VotingClassifier
@@ -22,6 +24,7 @@ from registry.vocabulary import Task
 NUMBERED_CLASSES = 30  # a confusion matrix of more has neither numbers nor labels
 CELL = 0.36  # inches, for a number of four digits
 CURVED_CLASSES = 10
+LABEL_SIZE = 10  # points, matplotlib's own
 POINTS = 10_000
 FEATURES = 20
 COLOURS = color_sequences["petroff10"]  # made for the colour-blind
@@ -56,7 +59,9 @@ def search_plot(trials: list[dict[str, Any]], metric_label: str) -> Figure:
 
     The mean of a trial whose `state` is pruned is that of some folds alone: it is no score, and cannot be the best.
     """
-    figure, axes = _figure(f"{metric_label} by trial", "Trial", f"Mean {metric_label} ± standard deviation")
+    figure = Figure((7.0, 5.0), layout="constrained")
+    axes = figure.subplots()
+    axes.set(title=f"{metric_label} by trial", xlabel="Trial", ylabel=f"Mean {metric_label} ± standard deviation")
     number = np.arange(1, len(trials) + 1)
     mean, std = (np.array([trial[name] for trial in trials], dtype=float) for name in ("mean", "std"))
     scored = np.isfinite(mean) & np.array([trial.get("state") != "pruned" for trial in trials], dtype=bool)
@@ -82,26 +87,28 @@ def _confusion_matrix(classes: Array, y_test: Array, predicted: Array) -> Figure
     labels = np.union1d(classes, y_test)  # a rare one may be among the test rows alone
     counts = metrics.confusion_matrix(y_test, predicted, labels=labels)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    numbered = len(labels) <= NUMBERED_CLASSES
-    names = [_short(label, 20) for label in labels] if numbered else [""]
-    height = max(5.0, CELL * len(names) + 0.1 * max(map(len, names)) + 0.7)
-    figure, axes = _figure("Confusion matrix", "Predicted class", "Actual class", (height + 2, height))
-    figure.colorbar(axes.imshow(share, cmap="Blues", vmin=0, vmax=1), label="Share of the actual class")
-    if numbered:
-        _number(axes, names, counts, share)
+    if numbered := len(labels) <= NUMBERED_CLASSES:
+        names = [_short(label, 20) for label in labels]
+        side, wide = max(4.5, CELL * len(names)), _width(names)
+        turned = wide > side / len(names) - 0.05  # they would run into each other
+        figure, axes = _figure(
+            *("Confusion matrix", "Predicted class", "Actual class", (side, side)),
+            left=wide + 0.6,
+            bottom=(wide if turned else 0.15) + 0.5,
+        )
     else:
-        axes.set(xticks=[], yticks=[], title=f"Confusion matrix of {len(labels)} classes")
+        title, shade = f"Confusion matrix of {len(labels)} classes", "darker: a larger share of the actual class"
+        figure, axes = _figure(title, f"Predicted class ({shade})", "Actual class", (5.5, 5.5), left=0.5, bottom=0.5)
+        axes.set(xticks=[], yticks=[])
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if numbered:
+        axes.set_xticks(range(len(names)), names, parse_math=False, rotation=90 if turned else 0)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
+        size = min(11.0, 100 * max(CELL, 3 / len(names)) / len(str(counts.max())))
+        for row, column in np.argwhere(counts):
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", size=size, color=colour)
     return figure
-
-
-def _number(axes: Axes, names: list[str], counts: Array, share: Array) -> None:
-    wide = len(names) * max(map(len, names)) > 40
-    axes.set_xticks(range(len(names)), names, parse_math=False, rotation=90 if wide else 0)
-    axes.set_yticks(range(len(names)), names, parse_math=False)
-    size = min(11.0, 100 * max(CELL, 3 / len(names)) / len(str(counts.max())))
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if share[row, column] > 0.5 else "black" if count else GREY
-        axes.text(column, row, str(count), ha="center", va="center", size=size, color=colour, in_layout=False)
 
 
 def _ranked(pipeline: Any, X_test: pd.DataFrame, y_test: Array) -> Ranked:
@@ -124,31 +131,37 @@ def _pairwise(model: Any) -> bool:
 
 
 def _roc(ranked: Ranked) -> Figure:
-    figure, axes = _figure("ROC curve", "False positive rate", "True positive rate")
+    curves = []
     for label, (actual, scores) in ranked.items():
         x, y, _ = metrics.roc_curve(actual, scores)
-        _curve(axes, x, y, f"{metrics.auc(x, y):.3f}  {_short(label, 20)}")
-    axes.plot([0, 1], [0, 1], ":", color=GREY)
-    return _explained(figure, "Area under the curve")
+        curves.append((f"{metrics.auc(x, y):.3f}  {_short(label, 20)}", x, y))
+    figure = _curves("ROC curve", "False positive rate", "True positive rate", "Area under the curve", curves)
+    figure.axes[0].plot([0, 1], [0, 1], ":", color=GREY)
+    return figure
 
 
 def _precision_recall(ranked: Ranked) -> Figure:
-    figure, axes = _figure("Precision-recall curve", "Recall", "Precision")
+    curves = []
     for label, (actual, scores) in ranked.items():
         y, x, _ = metrics.precision_recall_curve(actual, scores, drop_intermediate=True)
-        _curve(axes, x, y, f"{metrics.average_precision_score(actual, scores):.3f}  {_short(label, 20)}")
-    axes.set_ylim(-0.05, 1.05)
-    return _explained(figure, "Average precision")
+        curves.append((f"{metrics.average_precision_score(actual, scores):.3f}  {_short(label, 20)}", x, y))
+    return _curves("Precision-recall curve", "Recall", "Precision", "Average precision", curves)
 
 
-def _curve(axes: Axes, x: Array, y: Array, label: str) -> None:
-    drawn = len(axes.get_lines())
-    axes.plot(x, y, "-" if drawn < 5 else "--", color=COLOURS[drawn], label=label)
-
-
-def _explained(figure: Figure, title: str) -> Figure:
-    for text in figure.legend(title=title, loc="outside right upper").get_texts():
-        text.set_parse_math(False)
+def _curves(title: str, x: str, y: str, figures: str, curves: list[tuple[str, Array, Array]]) -> Figure:
+    """On the unit square; what each is stands beside it. matplotlib's legend of ten takes as long as the rest."""
+    right = max(_width([f"{figures}:"]), 0.4 + _width([label for label, _, _ in curves])) + 0.4
+    figure, axes = _figure(title, x, y, (4.2, 4.2), right=right)
+    fifths = np.linspace(0, 1, 6)
+    axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), xticks=fifths, yticks=fifths)
+    beside: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
+    axes.text(1.05, 0.97, f"{figures}:", va="center", **beside)
+    for number, (label, across, up) in enumerate(curves):
+        look: dict[str, Any] = {"color": COLOURS[number], "linestyle": "-" if number < 5 else "--"}
+        axes.plot(across, up, **look)
+        height = 0.9 - 0.06 * number
+        axes.plot([1.05, 1.12], [height, height], **look, **beside)
+        axes.text(1.15, height, label, va="center", parse_math=False, **beside)
     return figure
 
 
@@ -186,20 +199,35 @@ def _importances(model: Any) -> Array:
 
 def _feature_importance(names: Array, values: Array) -> Figure:
     largest = np.argsort(-values, kind="stable")[:FEATURES]
+    shown = [_short(names[which], 40) for which in largest]
     title = "Feature importance" + (f": the {FEATURES} largest of {len(names)}" if len(names) > FEATURES else "")
-    figure, axes = _figure(title, "Importance, or size of the coefficient", "")
+    across = "Importance, or size of the coefficient"
+    figure, axes = _figure(title, across, "", (5.5, 4.2), left=_width(shown) + 0.3)
     axes.barh(range(len(largest)), values[largest], color=BLUE)
-    axes.set_yticks(range(len(largest)), [_short(names[which], 40) for which in largest], parse_math=False)
+    axes.set_yticks(range(len(largest)), shown, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     return figure
 
 
-def _figure(title: str, x: str, y: str, size: tuple[float, float] = (7.0, 5.0)) -> tuple[Figure, Axes]:
-    figure = Figure(size, layout="compressed")  # constrained, and centred around a square
-    axes = figure.subplots()
+def _figure(
+    title: str, x: str, y: str, size: tuple[float, float], left: float = 0.8, bottom: float = 0.6, right: float = 0.3
+) -> tuple[Figure, Axes]:
+    """Axes of a size in inches, and what stands around them. matplotlib can find out itself how much room that needs;
+    it takes as long as to draw it.
+    """
+    wide, high = left + size[0] + right, bottom + size[1] + 0.4
+    figure = Figure((wide, high))
+    axes = figure.add_axes((left / wide, bottom / high, size[0] / wide, size[1] / high))
     axes.set(title=title, xlabel=x, ylabel=y)
     return figure, axes
+
+
+def _width(texts: list[str]) -> float:
+    """Of the longest, in inches."""
+    font = FontProperties(size=LABEL_SIZE)
+    widths = (text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] for text in texts)
+    return max(widths) / 72
 
 
 def _short(name: Any, most: int) -> str:

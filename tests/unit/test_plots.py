@@ -62,14 +62,19 @@ def labels(ticks: Any) -> list[str]:
 
 
 def numbers(figure: Figure) -> np.ndarray:
-    """What a confusion matrix has written into its cells."""
+    """What a confusion matrix has written into its cells; nothing for a 0."""
     axes = figure.axes[0]
     side = len(axes.get_xticks())
-    return np.array([int(text.get_text()) for text in axes.texts]).reshape(side, side)
+    shown = np.zeros((side, side), dtype=int)
+    for text in axes.texts:
+        column, row = text.get_position()
+        shown[row, column] = int(text.get_text())
+    return shown
 
 
 def explanations(figure: Figure) -> list[str]:
-    return labels(figure.legends[0].get_texts())
+    """What is said of each curve, below what it is."""
+    return labels(figure.axes[0].texts[1:])
 
 
 def bars(figure: Figure) -> dict[str, float]:
@@ -306,6 +311,27 @@ def test_names_are_neither_mathematics_nor_hidden_and_keep_both_ends() -> None:
     assert {tick.get_rotation() for tick in ticks} == {90}  # they would run into each other
     written = [text.split("  ")[1] for text in explanations(figures["roc_curve"])]
     assert written == ["_$\\frac{$", "_b", "a class wi…long name"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["x", "y", "z"],
+        ["W" * 30, "i", "価格カテゴリーのとても長い名前です"],
+        [f"{'same' * 5}{n}{'end' * 5}" for n in range(3)],
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+def test_nothing_is_cut_off(names: list[str]) -> None:
+    X, y = data(load_iris)
+    X.columns = [f"{name} {number}" for number, name in enumerate([*names, names[0]])]
+    figures = halves(CLASSIFICATION, LogisticRegression(), X, np.array(names)[y])[1]
+    assert len(explanations(figures["roc_curve"])) == 3
+    assert len(figures) == 4
+    for figure in figures.values():
+        drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert 0 <= drawn.x0 < drawn.x1 <= width
+        assert 0 <= drawn.y0 < drawn.y1 <= height
 
 
 def test_it_predicts_once_for_each_need() -> None:
