@@ -6,6 +6,7 @@ Where none was made (another system than Linux, the Python API, a Prefect worker
 threads.
 """
 
+import gc
 import logging
 import os
 import pickle
@@ -134,6 +135,7 @@ def _end_of(process: ForkProcess) -> str:
 
 
 def _serve(calls: "Connection[Any, Any]") -> None:
+    gc.freeze()  # what was imported is no garbage: each collection would look through all of it, and copy it
     os.setpgid(0, 0)  # Ctrl-C and the end of a terminal are for the command, with which this process ends
     Thread(target=_end_with_parent, daemon=True).start()
     sending = Lock()  # a library may warn in a thread of its own
