@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -32,7 +33,7 @@ Result = TypeVar("Result")
 PASSING = (RegistryUnavailable, SourceUnavailable, TrackingUnavailable)
 TURN_SECONDS = 3600  # a training waits no longer for another one of its project
 # Prefect's server on SQLite refuses a slot while it still records how the run began, and its client then waits for two
-# seconds: of twelve runs in a row five did, and with this pause one.
+# seconds: so it was for half of twenty runs in a row, for four of them 0.15 s after their start, for none after 0.2 s.
 SETTLE_SECONDS = 0.2
 LEASE_SECONDS = 60  # after a worker was killed, its project's next training waits that long
 
@@ -83,7 +84,8 @@ def turn(project_name: str) -> Iterator[None]:
     Raises:
         StillTraining: another one took more than TURN_SECONDS.
     """
-    if not (FlowRunContext.get() and lasting_server()):
+    context = FlowRunContext.get()
+    if not (context and lasting_server()):
         yield
         return
     name = turn_name(project_name)
@@ -92,7 +94,8 @@ def turn(project_name: str) -> Iterator[None]:
             client.upsert_global_concurrency_limit_by_name(name, 1)
         if client.read_global_concurrency_limit_by_name(name).active_slots:
             log.info("waiting for another training of %s", project_name)
-    sleep(SETTLE_SECONDS)
+    began = (datetime.now(UTC) - context.start_time).total_seconds()
+    sleep(max(0.0, SETTLE_SECONDS - began))
     with _slot(name, project_name):
         yield
 
