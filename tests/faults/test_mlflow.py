@@ -3,7 +3,6 @@ same again is clean. tests/integration/test_mlflow_away.py has servers that were
 
 import logging
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -19,7 +18,7 @@ from tasks import mirror, snapshots, training
 from tasks.mirror import mirrored_model_id
 from tasks.promotion import checked_deploy, deploy
 from tests.support.hostile import TORTURE
-from tests.support.processes import answers, free_port, running
+from tests.support.mlflow_server import mlflow_server
 from tests.support.proxy import FAULTS, Proxy, proxy
 
 pytestmark = pytest.mark.slow
@@ -33,13 +32,9 @@ def faults(*some: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def line(tmp_path_factory: pytest.TempPathFactory, made_mlflow_store: Path) -> Iterator[Proxy]:
     """To a server that keeps the files as well."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", f"{folder}/kept"]
-    url = f"http://127.0.0.1:{port}"
-    with running(command, lambda: answers(f"{url}/health"), folder / "log"), proxy(url) as line:
+    with mlflow_server(tmp_path_factory.mktemp("server"), made_mlflow_store) as url, proxy(url) as line:
         MlflowClient(url, url).search_experiments()  # its first answer takes seconds
         yield line
 

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -22,7 +21,7 @@ from tasks import life, mirror, reconciling, removal, retention, tracking
 from tasks.life import alive
 from tasks.reconciling import Deed, reconcile
 from tasks.snapshots import Training
-from tests.support.processes import answers, free_port, running
+from tests.support.mlflow_server import mlflow_server
 from tests.support.requests import request
 from tests.support.story import Story
 
@@ -425,13 +424,11 @@ class TestTheCommands:
 
 @pytest.mark.slow
 def test_a_real_mlflow_server_that_keeps_the_files(
-    prefect: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    prefect: str, workspace: Path, made_mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a team has it: files are deleted through the server, and asked for there."""
-    address, kept = f"http://127.0.0.1:{free_port()}", workspace / "kept"
-    command = [sys.executable, "-m", "mlflow", "server", "--port", address.rpartition(":")[2], "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{workspace}/server.db", "--artifacts-destination", str(kept)]
-    with running(command, lambda: answers(f"{address}/health"), workspace / "mlflow.log"):
+    kept = workspace / "kept"
+    with mlflow_server(workspace, made_mlflow_store) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         train("iris", "classification", "sklearn:iris", "target", algorithms=["ridge"], seed=1)
         for algorithm in ("perceptron", "linear"):  # on rows of their own, the better one last

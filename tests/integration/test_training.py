@@ -33,8 +33,9 @@ from registry.errors import (
 )
 from registry.values import DeployResult
 from registry.vocabulary import Strategy
-from tasks import algorithms, mirror, sources, tracking, training
+from tasks import algorithms, mirror, snapshots, sources, tracking, training
 from tests.support.limits import Limits
+from tests.support.mlflow_server import mlflow_server
 from tests.support.processes import answers, free_port, running
 
 pytestmark = pytest.mark.slow
@@ -238,19 +239,10 @@ def test_odd_project_names_work_all_the_way(client: MlflowClient, name: str) -> 
 
 
 def test_a_real_mlflow_server_that_keeps_the_files(
-    prefect: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    prefect: str, workspace: Path, made_mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a team has it: nothing is shared with the server but its address; files go through its artifact proxy."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{workspace}/server.db",
-        "--artifacts-destination",
-        f"{workspace}/kept",
-    ]
-    with running(command, lambda: answers(f"{address}/health"), workspace / "mlflow.log"):
+    """As a team has it: files go through its artifact proxy."""
+    with mlflow_server(workspace, made_mlflow_store) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         first = train("iris", **IRIS, algorithms=["ada_boost"], hyperparams={"ada_boost": {"n_estimators": 1}})
         better = train("iris", algorithms=["svm"])
@@ -340,6 +332,7 @@ class TestFailures:
 
     def test_mlflow_away_at_a_training_leaves_nothing(self, prefect: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        monkeypatch.setattr(snapshots.take_snapshot, "retries", 0)  # they are tests/integration/test_flow_runs.py's
         with pytest.raises(TrackingUnavailable, match="MLflow at http://127.0.0.1:1"):
             train("iris", **IRIS, algorithms=["svm"])
         assert queries.projects() == []
