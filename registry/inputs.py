@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+BY_BLAS = 1_000_000
 LARGEST = 3.4028234663852886e38  # of a float32, which trees compare with
 
 
@@ -72,7 +73,7 @@ def _as_it_is(frame: "pd.DataFrame", used: Sequence[Feature]) -> "pd.DataFrame |
     names = [feature.name for feature in used]
     if any(_said(feature) != "numbers" for feature in used) or not len(frame):
         return None
-    if list(frame.columns) != names:
+    if frame.columns.tolist() != names:
         if not set(names) <= set(frame.columns):
             return None
         frame = frame[names]
@@ -82,7 +83,9 @@ def _as_it_is(frame: "pd.DataFrame", used: Sequence[Feature]) -> "pd.DataFrame |
     if values.dtype.kind != "f":
         return None
     flat = values.ravel(order="K")
-    squares = np.dot(flat, flat)  # of any number that is too large, the square is
+    # Of any number that is too large, the square is. Not by BLAS unless there are many: its threads would be in the way
+    # of the model's for a while.
+    squares = np.dot(flat, flat) if len(flat) > BY_BLAS else np.einsum("i,i->", flat, flat)
     return frame if squares <= LARGEST**2 else None
 
 
