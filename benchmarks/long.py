@@ -1,7 +1,8 @@
 """Eight candidates with minutes of fitting between them: what is left of the product's own time when the fits are long.
 
 The yardstick is the best that a script can do: joblib on all cores, the longest fit first, one thread each. Frontrunner
-is given the algorithms by the alphabet, as by somebody who does not know how long each takes.
+is given the algorithms by the alphabet, as by somebody who does not know how long each takes; its own order by
+algorithm is that of these settings.
 """
 
 import json

@@ -16,11 +16,10 @@ from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any, NamedTuple
 
-from flows import cli, standby, up_env, worker
+from flows import standby
 from registry import settings
 from registry.bounded import end_at_once
 from registry.errors import FrontrunnerError
-from tasks import processes
 
 NONSENSE = (ValueError, EOFError, LookupError, TypeError, AttributeError)  # whatever somebody sends
 PR_SET_PDEATHSIG = 1
@@ -30,6 +29,9 @@ def main() -> None:
     """Stands by until it is ended. In a fork: becomes the command."""
     end_at_once()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # `up` ends it, by SIGTERM
+    from flows import cli, up_env, worker
+    from tasks import processes
+
     try:
         worker.wait_for_servers(os.environ | up_env.read())  # they are waited for, this is not
     except FrontrunnerError as error:
@@ -183,8 +185,10 @@ def _request(asker: socket.socket) -> Iterator[tuple[dict[str, Any], list[int]]]
 
 
 def _forked() -> int:
+    from tasks.processes import forking
+
     standing_by = os.getpid()
-    with processes.forking():
+    with forking():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in the fork until it minds it as a command does
         try:
             pid = os.fork()

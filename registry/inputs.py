@@ -82,10 +82,11 @@ def _as_it_is(frame: "pd.DataFrame", used: Sequence[Feature]) -> "pd.DataFrame |
         return frame
     if values.dtype.kind != "f":
         return None
-    flat = values.ravel(order="K")
+    flat, wide = values.ravel(order="K"), np.result_type(values.dtype, np.float64)
     # Of any number that is too large, the square is. Not by BLAS unless there are many: its threads would be in the way
     # of the model's for a while.
-    squares = np.dot(flat, flat) if len(flat) > BY_BLAS else np.einsum("i,i->", flat, flat)
+    by_blas = len(flat) > BY_BLAS and flat.dtype == wide
+    squares = np.dot(flat, flat) if by_blas else np.einsum("i,i->", flat, flat, dtype=wide)
     return frame if squares <= LARGEST**2 else None
 
 
@@ -201,7 +202,7 @@ def _numbers(column: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
         raise _other_type(column, feature)
     if types.is_extension_array_dtype(column):  # with a mask for gaps
         column = pd.Series(column.to_numpy("float64", na_value=np.nan), column.index)
-    if types.is_float_dtype(column) and (column.abs() > LARGEST).any():
+    if types.is_float_dtype(column) and (np.abs(column.to_numpy("float64")) > LARGEST).any():
         raise BadRows(f"column {feature.name!r} has values that are infinite or beyond 3.4e38")
     return column
 

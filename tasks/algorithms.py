@@ -119,7 +119,7 @@ QUIET: Mapping[str, dict[str, Any]] = {
 # What these would take every core for, whatever OpenMP's limit is.
 THREADS: Mapping[str, str] = {"lightgbm": "n_jobs", "catboost": "thread_count"}
 
-# What takes long to fit, the longest first; the others take less than any of these.
+# What takes long to fit with its defaults, roughly by how long; the others mostly take less.
 LONGEST_FIRST = (
     *("gaussian_process", "kernel_ridge", "nu_svm", "svm", "random_forest", "gradient_boosting_trees", "bagging"),
     *("extra_trees", "catboost", "ada_boost", "xgboost", "xgboost_random_forest", "lightgbm"),

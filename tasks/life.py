@@ -71,7 +71,7 @@ def _record_cancelled(training: Training, error: BaseException) -> None:
         by = "SIGTERM, as a cancelled flow run gets it"
     else:
         by = one_line(error)
-    log.warning("cancelled: the candidates that are being trained are given up")
+    log.warning("the training ends, and what it has not trained by now is given up")
     try:
         history.cancel_models(f"{training.key}:", f"the training was ended by {by}")
     except FrontrunnerError as trouble:

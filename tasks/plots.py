@@ -24,7 +24,7 @@ from registry.vocabulary import Task
 NUMBERED_CLASSES = 30  # a confusion matrix of more has neither numbers nor labels
 CELL = 0.36  # inches, for a number of four digits
 CURVED_CLASSES = 10
-LABEL_SIZE = 10  # points, matplotlib's own
+TITLE_SIZE, LABEL_SIZE = 12, 10  # points: matplotlib's own, whatever somebody's matplotlibrc says
 POINTS = 10_000
 FEATURES = 20
 COLOURS = color_sequences["petroff10"]  # made for the colour-blind
@@ -87,18 +87,19 @@ def _confusion_matrix(classes: Array, y_test: Array, predicted: Array) -> Figure
     labels = np.union1d(classes, y_test)  # a rare one may be among the test rows alone
     counts = metrics.confusion_matrix(y_test, predicted, labels=labels)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    predicted_class = "Predicted class (shade: share of the actual class)"
     if numbered := len(labels) <= NUMBERED_CLASSES:
         names = [_short(label, 20) for label in labels]
         side, wide = max(4.5, CELL * len(names)), _width(names)
         turned = wide > side / len(names) - 0.05  # they would run into each other
         figure, axes = _figure(
-            *("Confusion matrix", "Predicted class", "Actual class", (side, side)),
+            *("Confusion matrix", predicted_class, "Actual class", (side, side)),
             left=wide + 0.6,
             bottom=(wide if turned else 0.15) + 0.5,
         )
     else:
-        title, shade = f"Confusion matrix of {len(labels)} classes", "darker: a larger share of the actual class"
-        figure, axes = _figure(title, f"Predicted class ({shade})", "Actual class", (5.5, 5.5), left=0.5, bottom=0.5)
+        title = f"Confusion matrix of {len(labels)} classes"
+        figure, axes = _figure(title, predicted_class, "Actual class", (5.5, 5.5), left=0.5, bottom=0.5)
         axes.set(xticks=[], yticks=[])
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if numbered:
@@ -155,13 +156,13 @@ def _curves(title: str, x: str, y: str, figures: str, curves: list[tuple[str, Ar
     fifths = np.linspace(0, 1, 6)
     axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), xticks=fifths, yticks=fifths)
     beside: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
-    axes.text(1.05, 0.97, f"{figures}:", va="center", **beside)
+    axes.text(1.05, 0.97, f"{figures}:", va="center", size=LABEL_SIZE, **beside)
     for number, (label, across, up) in enumerate(curves):
         look: dict[str, Any] = {"color": COLOURS[number], "linestyle": "-" if number < 5 else "--"}
         axes.plot(across, up, **look)
         height = 0.9 - 0.06 * number
         axes.plot([1.05, 1.12], [height, height], **look, **beside)
-        axes.text(1.15, height, label, va="center", parse_math=False, **beside)
+        axes.text(1.15, height, label, va="center", size=LABEL_SIZE, parse_math=False, **beside)
     return figure
 
 
@@ -219,7 +220,10 @@ def _figure(
     wide, high = left + size[0] + right, bottom + size[1] + 0.4
     figure = Figure((wide, high))
     axes = figure.add_axes((left / wide, bottom / high, size[0] / wide, size[1] / high))
-    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.set_title(title, size=TITLE_SIZE)
+    axes.set_xlabel(x, size=LABEL_SIZE)
+    axes.set_ylabel(y, size=LABEL_SIZE)
+    axes.tick_params(labelsize=LABEL_SIZE)
     return figure, axes
 
 

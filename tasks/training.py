@@ -102,13 +102,15 @@ def _in_process(worker: processes.Worker, training: Training, algorithm: str, th
     try:
         model_id, predicted = worker.call(_alone, training, algorithm, threads, rows)
     except ProcessLost as lost:
-        model = _begin(training, queries.snapshot(training.snapshot_id), algorithm)
-        if model.status is not Status.RUNNING:
+        begun = queries.run_models(training.request.project_name, f"{training.key}:")
+        model = next(each for each in begun if each.algorithm == algorithm)
+        if model.status not in history.UNDECIDED:
             return model.id
-        log.warning("%s: failed: %s", algorithm, lost)
-        history.fail_model(model.id, str(lost), None)
+        reason = model.reason or str(lost)  # it may have said why, and was lost then
+        log.warning("%s: failed: %s", algorithm, reason)
+        history.fail_model(model.id, reason, model.mlflow_run_id)
         tracking.end_abandoned(training.run, model.id)
-        raise CandidateFailed(f"{algorithm}: {lost}") from lost
+        raise CandidateFailed(f"{algorithm}: {reason}") from lost
     if predicted is not None:
         comparison.remember(model_id, predicted)
     return model_id

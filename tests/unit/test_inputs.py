@@ -1,10 +1,12 @@
-"""Rows to predict for, as people give them: dates with a time zone."""
+"""Rows to predict for, as people give them: dates with a time zone, and numbers of every width."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from registry import inputs
 from registry.errors import BadRows
-from registry.inputs import Feature, aligned
+from registry.inputs import LARGEST, Feature, aligned
 
 DAY = Feature("day", "timestamp[us, tz=Europe/Zurich]", used=True, gaps=True)
 
@@ -26,3 +28,16 @@ def test_other_offsets_are_the_same_moments() -> None:
 def test_a_moment_without_an_offset_is_refused(given: list[str]) -> None:
     with pytest.raises(BadRows, match=r"column 'day'"):
         aligned({"day": given}, [DAY])
+
+
+@pytest.mark.parametrize("by_blas", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_infinity_is_refused_in_numbers_of_every_width(
+    dtype: str, by_blas: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "BY_BLAS", 3 if by_blas else 1000)
+    features = [Feature(name, "double", used=True, gaps=True) for name in "ab"]
+    rows = pd.DataFrame({"a": [1, min(float(np.finfo(dtype).max), LARGEST) / 4], "b": [-3, 4]}, dtype=dtype)
+    assert aligned(rows, features).equals(rows)
+    with pytest.raises(BadRows, match="column 'a' has values that are infinite"):
+        aligned(rows.assign(a=np.array([1, np.inf], dtype)), features)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -325,7 +326,8 @@ def test_names_are_neither_mathematics_nor_hidden_and_keep_both_ends() -> None:
 def test_nothing_is_cut_off(names: list[str]) -> None:
     X, y = data(load_iris)
     X.columns = [f"{name} {number}" for number, name in enumerate([*names, names[0]])]
-    figures = halves(CLASSIFICATION, LogisticRegression(), X, np.array(names)[y])[1]
+    with mpl.rc_context({"font.size": 16}):  # as by somebody's matplotlibrc
+        figures = halves(CLASSIFICATION, LogisticRegression(), X, np.array(names)[y])[1]
     assert len(explanations(figures["roc_curve"])) == 3
     assert len(figures) == 4
     for figure in figures.values():
