@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-BY_BLAS = 1_000_000
+BY_BLAS = 1_000_000  # numbers: with more, its threads are worth more than they disturb
 LARGEST = 3.4028234663852886e38  # of a float32, which trees compare with
 
 
