@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
+from prefect.client.base import PrefectHttpxSyncClient
 
 from tests.support.up import FREE_PORTS, FRONTRUNNER, READY, ROOT, Up, folder, frontrunner, up
 
@@ -49,11 +50,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def prefect(running: Up, method: str, path: str, **more: object) -> httpx.Response:
-    """Prefect's API as a program with the password uses it."""
-    auth = b64encode(running.env["PREFECT_API_AUTH_STRING"].encode()).decode()
-    api, headers = running.env["PREFECT_API_URL"], {"Authorization": f"Basic {auth}", "Prefect-Csrf-Client": "test"}
-    token = httpx.get(f"{api}/csrf-token?client=test", headers=headers).json()["token"]
-    return httpx.request(method, f"{api}{path}", headers=headers | {"Prefect-Csrf-Token": token}, **more)
+    """Prefect's API as its own client asks it: again where its database was locked (503), and an error is raised."""
+    auth = tuple(running.env["PREFECT_API_AUTH_STRING"].split(":", 1))
+    api = running.env["PREFECT_API_URL"]
+    with PrefectHttpxSyncClient(base_url=api, auth=auth, enable_csrf_support=True, raise_on_all_errors=True) as client:
+        return client.request(method, path, **more)
 
 
 class TestUp:
