@@ -47,9 +47,11 @@ MODELS = """
       'run-' || i, 'm-1', 'benchmark-' || i, CURRENT_TIMESTAMP FROM n
 """
 DEPLOYMENTS = """
-    INSERT INTO deployments (project_id, seq, model_id, strategy, forced, deployed_by, request_key, deployed_at)
+    INSERT INTO deployments
+      (project_id, seq, model_id, algorithm, strategy, forced, deployed_by, request_key, deployed_at)
     WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < {count})
-    SELECT 1, i, i, 'best_score', false, 'the benchmark', 'benchmark-' || i, CURRENT_TIMESTAMP FROM n
+    SELECT 1, i, i, CASE WHEN i = 1 THEN 'rare' ELSE 'algorithm ' || (i % 20) END, 'best_score', false,
+      'the benchmark', 'benchmark-' || i, CURRENT_TIMESTAMP FROM n
 """
 
 

@@ -474,6 +474,7 @@ def _append(
             project_id=project.id,
             seq=(newest or 0) + 1,
             model_id=model.id,
+            algorithm=model.algorithm,
             strategy=strategy,
             forced=forced,
             reason=reason,

@@ -101,6 +101,8 @@ def _inserted(session: Session, table: Table, row: Row, ids: dict[str, dict[int,
         values = {name: _value(table.c[name], given, ids) for name, given in row.items() if name != "id"}
         if table.name == Decision.__tablename__:
             values["candidate_ids"] = [ids[Model.__tablename__][each] for each in row["candidate_ids"]]
+        if table.name == Deployment.__tablename__:  # not what the file says, which before version 0003 says nothing
+            values["algorithm"] = select(Model.algorithm).where(Model.id == values["model_id"]).scalar_subquery()
     except (KeyError, TypeError, ValueError) as error:
         raise ExportDamaged(f"row {row.get('id')} of {table.name} cannot be read: {error!r}") from error
     return int(session.scalars(insert(table).values(values).returning(table.c.id)).one())

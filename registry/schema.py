@@ -29,7 +29,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_colu
 
 from registry.vocabulary import Basis, Compare, Sampling, Status, Strategy, Task
 
-REVISION = "0002"  # what a registry must be at; the newest file in migrations/versions
+REVISION = "0003"  # what a registry must be at; the newest file in migrations/versions
 VERSION_TABLE = "frontrunner_version"
 
 NAMES = {
@@ -222,6 +222,7 @@ class Deployment(Base):
         CheckConstraint("seq >= 1", name="seq_from_one"),
         CheckConstraint("NOT forced OR reason IS NOT NULL", name="forced_has_reason"),
         Index("ix_deployments_of_model", "project_id", "model_id", "seq"),
+        Index("ix_deployments_of_algorithm", "project_id", "algorithm", "seq"),
         {"sqlite_autoincrement": True},
     )
 
@@ -229,6 +230,7 @@ class Deployment(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     seq: Mapped[int] = mapped_column(BigInteger)
     model_id: Mapped[int] = mapped_column(Id)
+    algorithm: Mapped[str] = mapped_column(String(64))  # the model's, which never changes: for the index
     strategy: Mapped[Strategy] = mapped_column(_closed(Strategy, "strategy"))
     forced: Mapped[bool] = mapped_column(Boolean, default=False)  # its file was not proven before
     reason: Mapped[str | None] = mapped_column(Text)  # in the words of who deployed it

@@ -41,7 +41,9 @@ def rollback(project_id: int, algorithm_name: str | None = None, steps: int = 1)
     earlier = _deployed(project_id).where(Model.id != live_id, TRAINED, FREE)
     if steps > 1:  # the newest of all is its model's last
         earlier = earlier.where(~again)
-    return _of(algorithm_name, earlier).order_by(Deployment.seq.desc()).offset(steps - 1).limit(1)
+    if algorithm_name is not None:
+        earlier = earlier.where(Deployment.algorithm == algorithm_name)
+    return earlier.order_by(Deployment.seq.desc()).offset(steps - 1).limit(1)
 
 
 def live_at(project_id: int, seq: int) -> Select[tuple[Model]]:

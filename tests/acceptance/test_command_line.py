@@ -284,9 +284,9 @@ def test_algorithms_lists_the_catalogue() -> None:
 
 class TestOperating:
     def test_upgrade_makes_the_tables_and_says_where_they_are(self) -> None:
-        assert "the registry is at version 0002, it was empty" in frontrunner("upgrade").stdout
-        assert "at version 0002 already" in frontrunner("upgrade").stdout
-        assert json.loads(frontrunner("upgrade", "--json").stdout) == {"before": "0002", "after": "0002"}
+        assert "the registry is at version 0003, it was empty" in frontrunner("upgrade").stdout
+        assert "at version 0003 already" in frontrunner("upgrade").stdout
+        assert json.loads(frontrunner("upgrade", "--json").stdout) == {"before": "0003", "after": "0003"}
 
     def test_reconcile_says_what_it_could_not_do(self, story: Story) -> None:
         done = frontrunner("reconcile", "--json", MLFLOW_TRACKING_URI="http://127.0.0.1:1")

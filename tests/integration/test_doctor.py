@@ -77,7 +77,7 @@ def test_a_registry_of_another_version(story: Story, workspace: Path) -> None:
     session.close()
     with sqlite3.connect(workspace / ".frontrunner" / "registry.db") as connection:
         connection.execute("UPDATE frontrunner_version SET version_num = '0000'")
-    assert found("registry").said.endswith("is at version 0000, this is 0002: run `frontrunner upgrade`")
+    assert found("registry").said.endswith("is at version 0000, this is 0003: run `frontrunner upgrade`")
     assert found("registry").ok is False
 
 

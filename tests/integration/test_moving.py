@@ -31,7 +31,7 @@ from registry.errors import (
     TrackingUnavailable,
     UnknownProject,
 )
-from registry.schema import Base, Model, Snapshot
+from registry.schema import Base, Deployment, Model, Snapshot
 from registry.values import Terms
 from registry.vocabulary import Task
 from tasks import archive, moving, tracking
@@ -150,6 +150,13 @@ def in_it() -> dict[str, int]:
         return {name: opened.scalar(select(func.count()).select_from(it)) for name, it in Base.metadata.tables.items()}
 
 
+def deployed_algorithms(name: str) -> list[str]:
+    """As the deployments themselves say, the newest first."""
+    of_project = Deployment.project_id == queries.project(name).id
+    with session.transaction() as opened:
+        return list(opened.scalars(select(Deployment.algorithm).where(of_project).order_by(Deployment.seq.desc())))
+
+
 class TestElsewhere:
     def test_everything_is_as_it_was_but_the_ids(
         self, export: Export, elsewhere: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
@@ -183,6 +190,14 @@ class TestElsewhere:
         newest = queries.decisions("shop")[0]
         assert newest.evidence.live_model_id == before.id
         assert newest.evidence.live_score is not None, newest.reason
+
+    @pytest.mark.parametrize("said", [..., "of another model"])
+    def test_a_deployment_is_of_its_models_algorithm_whatever_the_file_says(
+        self, export: Export, elsewhere: str, said: Any
+    ) -> None:
+        """Before version 0003 it said nothing."""
+        import_project(rewritten(export, "deployments", {"algorithm": said}), "shop")
+        assert deployed_algorithms("shop") == [it.algorithm_name for it in queries.history("shop")]
 
     def test_a_project_comes_once(self, export: Export, elsewhere: str) -> None:
         with pytest.raises(ProjectExists, match="there is a project 'churn' already.* --as NEW-NAME"):
@@ -293,11 +308,17 @@ def nothing_came(store: Path) -> bool:
 
 
 def rewritten(export: Export, table: str, change: dict[str, Any]) -> Path:
-    """An export with other values in a table's rows, whose manifest is right about them: what an enemy would write."""
+    """An export with other values in a table's rows (`...`: none), whose manifest is right about them: what an enemy
+    would write.
+    """
+
+    def changed(row: dict[str, Any]) -> bytes:
+        return json.dumps({name: value for name, value in (row | change).items() if value is not ...}).encode() + b"\n"
+
     with archive.opened(export.file) as source, archive.written(Path("enemy.zip"), "enemy") as out:
         for name in source.entries:
-            changed = (json.dumps(row | change).encode() + b"\n" for row in source.rows(table))
-            out.add(name, changed if name == f"{table}.jsonl" else source.parts(name), packed=True)
+            rows_there = map(changed, source.rows(table))
+            out.add(name, rows_there if name == f"{table}.jsonl" else source.parts(name), packed=True)
     return Path("enemy.zip")
 
 

@@ -2,13 +2,15 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Select, text
 from sqlalchemy.exc import IntegrityError
 
-from registry import history, queries
+from registry import history, queries, strategies
 from registry.choices import Wish
 from registry.errors import (
     ChoiceChanged,
@@ -621,6 +623,28 @@ class TestARetriedTraining:
 
 class TestTheTablesDefendThemselves:
     @pytest.mark.parametrize(
+        ("statement", "index"),
+        [
+            (strategies.live(1), "deployments USING INDEX sqlite_autoindex_deployments_"),
+            (strategies.best_score(1), "models USING INDEX ix_models_best "),
+            (strategies.best_score(1, "svm"), "models USING INDEX ix_models_best_of_algorithm "),
+            (strategies.most_recent(1), "models USING INDEX ix_models_newest "),
+            (strategies.most_recent(1, "svm"), "models USING INDEX ix_models_newest_of_algorithm "),
+            (strategies.rollback(1), "deployments USING INDEX sqlite_autoindex_deployments_"),
+            (strategies.rollback(1, "svm"), "deployments USING INDEX ix_deployments_of_algorithm "),
+        ],
+    )
+    def test_every_choice_goes_by_an_index_in_its_order(
+        self, workspace: Path, statement: Select[Any], index: str
+    ) -> None:
+        """On SQLite, whose plan does not depend on how many rows there are; of PostgreSQL the benchmark prints it."""
+        with transaction(write=True) as session:
+            sql = statement.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+            plan = [row[-1] for row in session.execute(text(f"EXPLAIN QUERY PLAN {sql}"))]
+        assert plan[0].startswith(f"SEARCH {index}"), "the unique one of project and seq has a number for its name"
+        assert not any("SCAN" in step or "TEMP B-TREE" in step for step in plan)
+
+    @pytest.mark.parametrize(
         "statement",
         ["UPDATE deployments SET model_id = model_id", "DELETE FROM deployments", "DELETE FROM models"],
     )
@@ -634,19 +658,22 @@ class TestTheTablesDefendThemselves:
         model = story.trained(0.7)
         other = Story("other")
         insert = text(
-            "INSERT INTO deployments (project_id, seq, model_id, strategy, deployed_by, request_key, deployed_at)"
-            " VALUES (:project, 1, :model, 'rollback', 'me', 'k', '2026-01-01')"
+            "INSERT INTO deployments"
+            " (project_id, seq, model_id, algorithm, strategy, forced, deployed_by, request_key, deployed_at)"
+            " VALUES (:project, 1, :model, 'linear', 'rollback', false, 'me', 'k', '2026-01-01')"
         )
-        with pytest.raises(RegistryConflict), transaction(write=True) as session:
+        with pytest.raises(RegistryConflict, match="(?i)foreign key"), transaction(write=True) as session:
             session.execute(insert, {"project": other.snapshot.project_id, "model": model})
 
     def test_a_seq_stands_once(self, story: Story) -> None:
         story.trained_and_promoted(0.7)
         insert = text(
-            "INSERT INTO deployments (project_id, seq, model_id, strategy, deployed_by, request_key, deployed_at)"
-            " SELECT project_id, seq, model_id, strategy, deployed_by, 'other', deployed_at FROM deployments"
+            "INSERT INTO deployments"
+            " (project_id, seq, model_id, algorithm, strategy, forced, deployed_by, request_key, deployed_at)"
+            " SELECT project_id, seq, model_id, algorithm, strategy, forced, deployed_by, 'other', deployed_at"
+            " FROM deployments"
         )
-        with pytest.raises(RegistryConflict) as caught, transaction(write=True) as session:
+        with pytest.raises(RegistryConflict, match="seq") as caught, transaction(write=True) as session:
             session.execute(insert)
         assert isinstance(caught.value.__cause__, IntegrityError)
 
