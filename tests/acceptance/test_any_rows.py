@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from flows.train import train
@@ -59,7 +57,8 @@ CHOICES = [
 def rows_and_wishes(seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A number to learn from, up to three odd columns, and a target that two times of three can be learnt.
 
-    All of it is drawn from the seed, evenly: hypothesis's own choices heap up at the ends of lists.
+    All of it is drawn from the seed, evenly: hypothesis's own choices heap up at the ends of lists, and depend on what
+    constants the code has that is imported.
     """
     draw = np.random.default_rng(seed)
 
@@ -90,20 +89,10 @@ def test_a_typed_error_or_a_model_that_answers(prefect: str, mlflow_store: Path,
     (workspace / "data").mkdir()
     client = MlflowClient(tracking_uri(), tracking_uri())
     outcomes = {"trained": 0, "refused": 0}
-
-    @settings(
-        max_examples=40,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.explicit, Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.integers(0, 2**32 - 1))
-    def check(seed: int) -> None:
+    for seed in range(40):
         rows, wishes = rows_and_wishes(seed)
         rows.to_parquet(workspace / "data" / "rows.parquet")
-        before, project = recorded(), f"p{sum(outcomes.values())}"
+        before, project = recorded(), f"seed {seed}"
         refused = None
         try:
             train(project, relation_name="files:rows.parquet", **wishes)
@@ -112,17 +101,16 @@ def test_a_typed_error_or_a_model_that_answers(prefect: str, mlflow_store: Path,
         outcomes["refused" if refused else "trained"] += 1
         assert "\n" not in str(refused)
         if refused and not isinstance(refused, AllCandidatesFailed):
-            assert recorded() == before
-            return
+            assert recorded() == before, project
+            continue
         models = queries.models(project)
-        assert {model.status for model in models} <= {Status.TRAINED, Status.FAILED}
-        assert {client.get_run(model.mlflow_run_id).info.status for model in models} <= {"FINISHED", "FAILED"}
+        assert {model.status for model in models} <= {Status.TRAINED, Status.FAILED}, project
+        runs = {client.get_run(model.mlflow_run_id).info.status for model in models}
+        assert runs <= {"FINISHED", "FAILED"}, project
         features = rows.drop(columns=wishes["y_column_name"])
         for model in models:
             if model.status is Status.TRAINED:
                 frozen = pd.read_parquet(queries.snapshot(model.snapshot_id).artifact.uri.removeprefix("file://"))
                 answers = load_pipeline(model.artifact).predict(frozen[list(features)])
-                assert len(answers) == len(rows)
-
-    check()
+                assert len(answers) == len(rows), project
     assert min(outcomes.values()) >= 10, outcomes
