@@ -13,6 +13,7 @@ from uuid import uuid4
 import typer
 
 from flows import moving, operating, showing, standby, temporary_server, up_env
+from flows.importing import importing
 from flows.options import (
     Algorithm,
     AsJson,
@@ -153,15 +154,16 @@ def train(
     if server:
         log = logging.getLogger("frontrunner")
         log.info("starting a temporary Prefect server; set PREFECT_API_URL to use one that runs")
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    with importing():
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    from flows.train import train as flow
-    from tasks import processes
-    from tasks.algorithms import DEFAULT
-    from tasks.reports import leaderboard
-    from tasks.training import workers
+        from flows.train import train as flow
+        from tasks import processes
+        from tasks.algorithms import DEFAULT
+        from tasks.reports import leaderboard
+        from tasks.training import workers
 
-    processes.preload()
+        processes.preload()
     processes.begin(min(workers(), len(_separated(algorithms) or DEFAULT)))
     if server:
         server.wait()

@@ -4,7 +4,6 @@ Who asks, and what both sides say, is in `standby.py`.
 """
 
 import ctypes
-import gc
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import Any, NamedTuple
 
 from flows import standby
+from flows.importing import importing
 from registry import settings
 from registry.bounded import end_at_once
 from registry.errors import FrontrunnerError
@@ -29,8 +29,9 @@ def main() -> None:
     """Stands by until it is ended. In a fork: becomes the command."""
     end_at_once()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # `up` ends it, by SIGTERM
-    from flows import cli, up_env, worker
-    from tasks import processes
+    with importing():
+        from flows import cli, up_env, worker
+        from tasks import processes
 
     try:
         worker.wait_for_servers(os.environ | up_env.read())  # they are waited for, this is not
@@ -38,10 +39,10 @@ def main() -> None:
         sys.exit(f"error: {error}")
     cli.set_defaults()
     like = standby.like(os.environ)
-    from flows.train import train  # noqa: F401  (after the defaults, which Prefect reads when it is imported)
+    with importing():  # after the defaults, which Prefect reads when it is imported
+        from flows.train import train  # noqa: F401
 
-    processes.preload()
-    gc.freeze()  # a collection in a fork would copy what they share
+        processes.preload()
     if threading.active_count() > 1:
         sys.exit(f"nothing can be forked from a process with threads: {threading.enumerate()}")
     path = Path(settings.HOME) / standby.NAME

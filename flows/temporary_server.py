@@ -17,6 +17,7 @@ from tempfile import TemporaryFile
 from threading import Thread
 from typing import Any
 
+from flows.importing import importing
 from registry.errors import PrefectUnavailable
 from registry.settings import TEMPORARY_PREFECT
 
@@ -107,8 +108,9 @@ def _end_with(parent: int) -> None:
 
 if __name__ == "__main__":
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    import uvicorn
+    with importing():
+        import uvicorn
+        from prefect.server.api.server import create_app
 
-    uvicorn.run(
-        "prefect.server.api.server:create_app", factory=True, host="127.0.0.1", port=int(sys.argv[1]), log_level="error"
-    )
+        app = create_app()
+    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
