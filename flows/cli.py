@@ -155,15 +155,15 @@ def train(
         log = logging.getLogger("frontrunner")
         log.info("starting a temporary Prefect server; set PREFECT_API_URL to use one that runs")
     with importing():
+        from tasks import processes
+
+        processes.preload()
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         from flows.train import train as flow
-        from tasks import processes
         from tasks.algorithms import DEFAULT
         from tasks.reports import leaderboard
         from tasks.training import workers
-
-        processes.preload()
     processes.begin(min(workers(), len(_separated(algorithms) or DEFAULT)))
     if server:
         server.wait()

@@ -40,9 +40,8 @@ def main() -> None:
     cli.set_defaults()
     like = standby.like(os.environ)
     with importing():  # after the defaults, which Prefect reads when it is imported
-        from flows.train import train  # noqa: F401
-
         processes.preload()
+        from flows.train import train  # noqa: F401
     if threading.active_count() > 1:
         sys.exit(f"nothing can be forked from a process with threads: {threading.enumerate()}")
     path = Path(settings.HOME) / standby.NAME

@@ -32,6 +32,7 @@ log = logging.getLogger("frontrunner")
 
 # What is imported where it is needed, and so would be in every process.
 NEEDED = (
+    "skops.io",  # before all: it looks for some 800 functions in every module that there is by then
     "duckdb",
     "matplotlib.backends.backend_agg",
     "mlflow.pyfunc",
@@ -40,7 +41,6 @@ NEEDED = (
     "mlflow.store.tracking.sqlalchemy_store",
     "prefect.flow_engine",
     "prefect.task_engine",
-    "skops.io",
     "tasks.plots",
     "tasks.preprocessing",
     "tasks.scoring",
