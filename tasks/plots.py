@@ -100,11 +100,11 @@ def _confusion_matrix(classes: Array, y_test: Array, predicted: Array) -> Figure
     else:
         title = f"Confusion matrix of {len(labels)} classes"
         figure, axes = _figure(title, predicted_class, "Actual class", (5.5, 5.5), left=0.5, bottom=0.5)
-        axes.set(xticks=[], yticks=[])
+    axes.set(xticks=[], yticks=[])
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if numbered:
-        axes.set_xticks(range(len(names)), names, parse_math=False, rotation=90 if turned else 0)
-        axes.set_yticks(range(len(names)), names, parse_math=False)
+        _name_columns(axes, names, side, turned=turned)
+        _name_rows(axes, names, side)
         size = min(11.0, 100 * max(CELL, 3 / len(names)) / len(str(counts.max())))
         for row, column in np.argwhere(counts):
             colour = "white" if share[row, column] > 0.5 else "black"
@@ -145,7 +145,8 @@ def _precision_recall(ranked: Ranked) -> Figure:
     curves = []
     for label, (actual, scores) in ranked.items():
         y, x, _ = metrics.precision_recall_curve(actual, scores, drop_intermediate=True)
-        curves.append((f"{metrics.average_precision_score(actual, scores):.3f}  {_short(label, 20)}", x, y))
+        average = -np.sum(np.diff(x) * y[:-1])  # as scikit-learn has it, which would sort the rows again
+        curves.append((f"{average:.3f}  {_short(label, 20)}", x, y))
     return _curves("Precision-recall curve", "Recall", "Precision", "Average precision", curves)
 
 
@@ -203,28 +204,43 @@ def _feature_importance(names: Array, values: Array) -> Figure:
     shown = [_short(names[which], 40) for which in largest]
     title = "Feature importance" + (f": the {FEATURES} largest of {len(names)}" if len(names) > FEATURES else "")
     across = "Importance, or size of the coefficient"
-    figure, axes = _figure(title, across, "", (5.5, 4.2), left=_width(shown) + 0.3)
+    figure, axes = _figure(title, across, "", (axes_width := 5.5, 4.2), left=_width(shown) + 0.3)
     axes.barh(range(len(largest)), values[largest], color=BLUE)
-    axes.set_yticks(range(len(largest)), shown, parse_math=False)
-    axes.invert_yaxis()
-    axes.set_xlim(left=0)
+    axes.set(xlim=(0, None), ylim=(len(largest) - 0.5, -0.5), yticks=[])
+    _name_rows(axes, shown, axes_width)
     return figure
 
 
 def _figure(
     title: str, x: str, y: str, size: tuple[float, float], left: float = 0.8, bottom: float = 0.6, right: float = 0.3
 ) -> tuple[Figure, Axes]:
-    """Axes of a size in inches, and what stands around them. matplotlib can find out itself how much room that needs;
-    it takes as long as to draw it.
+    """Axes of a size in inches, and what stands around them. matplotlib can find out itself how much room that needs,
+    and where a title and labels go then; it takes as long as to draw it.
     """
     wide, high = left + size[0] + right, bottom + size[1] + 0.4
     figure = Figure((wide, high))
     axes = figure.add_axes((left / wide, bottom / high, size[0] / wide, size[1] / high))
-    axes.set_title(title, size=TITLE_SIZE)
+    axes.set_title(title, size=TITLE_SIZE, y=1.0)
     axes.set_xlabel(x, size=LABEL_SIZE)
     axes.set_ylabel(y, size=LABEL_SIZE)
+    axes.xaxis.set_label_coords(0.5, (0.28 - bottom) / size[1])
+    axes.yaxis.set_label_coords((0.28 - left) / size[0], 0.5)
     axes.tick_params(labelsize=LABEL_SIZE)
     return figure, axes
+
+
+def _name_columns(axes: Axes, names: list[str], high: float, *, turned: bool) -> None:
+    """Below axes of so many inches. A tick is five artists, a text is one."""
+    look: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top", "size": LABEL_SIZE}
+    for place, name in enumerate(names):
+        axes.text(place, -0.08 / high, name, parse_math=False, rotation=90 if turned else 0, **look)
+
+
+def _name_rows(axes: Axes, names: list[str], wide: float) -> None:
+    """Left of axes of so many inches."""
+    look: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center", "size": LABEL_SIZE}
+    for place, name in enumerate(names):
+        axes.text(-0.08 / wide, place, name, parse_math=False, **look)
 
 
 def _width(texts: list[str]) -> float:
