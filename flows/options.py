@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from registry.names import checked_name
+
 Name = Annotated[str | None, typer.Argument(metavar="[PROJECT_NAME]", show_default=False, help="The project.")]
 NameOption = Annotated[str | None, typer.Option("--project-name", help="The project, by name instead of by position.")]
 Algorithm = Annotated[str | None, typer.Option(help="Choose only among models of this algorithm.")]
@@ -21,8 +23,6 @@ ModelId = Annotated[int, typer.Argument(help="Its id, as `frontrunner models` li
 
 
 def project_of(name: str | None, project_name: str | None) -> str:
-    from registry.history import checked_name
-
     given = [each for each in (name, project_name) if each is not None]
     if len(given) != 1:
         raise typer.BadParameter("name one project: as the first argument, or with --project-name")

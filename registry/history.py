@@ -5,7 +5,6 @@ A promotion's first statement updates the project's `revision`: PostgreSQL then 
 write lock, so what is read next (the live model, the newest `seq`) stays true until the deployment is inserted.
 """
 
-import unicodedata
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
@@ -18,7 +17,6 @@ from registry.choices import Wish, choose, unknown_project
 from registry.errors import (
     ChoiceChanged,
     InvalidInput,
-    InvalidName,
     Pruned,
     RegistryConflict,
     TaskMismatch,
@@ -47,33 +45,6 @@ Row = TypeVar("Row", Project, Model)
 
 DONE = (Status.TRAINED, Status.PRUNED)  # what such a model is does not change any more
 UNDECIDED = (Status.RUNNING, Status.FAILED)  # one whose process was given up for lost may still come to an end
-
-
-def checked_name(name: object) -> str:
-    """A project's name as it is stored: NFC, 1 to 200 characters, none of them NUL or half a surrogate pair.
-
-    Raises:
-        InvalidName: it cannot be stored, or could not be told from another.
-    """
-    if not isinstance(name, str) or not name.strip():
-        raise InvalidName("a project needs a name that is not blank")
-    if "\x00" in name or any(unicodedata.category(character) == "Cs" for character in name):
-        raise InvalidName(f"project name {name!r} has a character that no database can store")
-    name = unicodedata.normalize("NFC", name.strip())
-    if len(name) > 200:
-        raise InvalidName(f"a project name has at most 200 characters; this one has {len(name)}")
-    return name
-
-
-def checked_text(what: str, text: object) -> str:
-    """A text as it is stored, on one line.
-
-    Raises:
-        InvalidInput: it is none, or no database can store it.
-    """
-    if not isinstance(text, str) or "\x00" in text or any(unicodedata.category(each) == "Cs" for each in text):
-        raise InvalidInput(f"{what} is a text that a database can store, not {text!r}")
-    return " ".join(text.split())
 
 
 def record_snapshot(

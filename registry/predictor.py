@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 from registry import queries
 from registry.artifacts import load_pipeline
 from registry.errors import FrontrunnerError, InvalidInput, NoProbabilities
-from registry.history import checked_name
 from registry.inputs import Feature, aligned, features
+from registry.names import checked_name
 from registry.values import LiveModel
 from registry.vocabulary import Task
 

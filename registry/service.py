@@ -28,7 +28,7 @@ from registry.errors import (
     NothingDeployed,
     UnknownProject,
 )
-from registry.history import checked_name
+from registry.names import checked_name
 from registry.predictor import Predictor
 from registry.vocabulary import Task
 

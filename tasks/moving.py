@@ -12,8 +12,8 @@ from time import monotonic
 from registry import moving, queries
 from registry.artifacts import verified
 from registry.errors import ArtifactChanged, ExportDamaged, FrontrunnerError, InvalidInput
-from registry.history import checked_name
 from registry.moving import Places, Row
+from registry.names import checked_name
 from registry.values import Artifact
 from tasks import archive, tracking
 from tasks.archive import PART, Archive, Writer

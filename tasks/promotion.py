@@ -22,7 +22,7 @@ from registry.errors import (
     Pruned,
     Unproven,
 )
-from registry.history import checked_name, checked_text
+from registry.names import checked_name, checked_text
 from registry.proof import prove
 from registry.values import Decision, DecisionRecord, DeployResult, Evidence, ModelRecord, Terms, Verdict
 from registry.vocabulary import Basis, Status, Strategy, Task, strategy_named

@@ -14,7 +14,7 @@ from prefect.runtime import flow_run
 
 from registry import queries, settings
 from registry.errors import InvalidInput, TaskMismatch
-from registry.history import checked_name
+from registry.names import checked_name
 from registry.values import SnapshotRecord, Terms
 from registry.vocabulary import DEFAULT_SAMPLING, Compare, Sampling, Task, compare_named, sampling_named, task_named
 from tasks.algorithms import checked_algorithms, checked_hyperparams

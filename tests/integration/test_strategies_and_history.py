@@ -24,6 +24,7 @@ from registry.errors import (
     UnknownProject,
     UnknownValue,
 )
+from registry.names import checked_name
 from registry.session import transaction
 from registry.values import Artifact, DeployResult, Evidence, Terms, Verdict
 from registry.vocabulary import Basis, Compare, Strategy, Task, strategy_named
@@ -718,11 +719,11 @@ class TestProjects:
     )
     def test_names_that_cannot_be_stored(self, name: str, reason: str) -> None:
         with pytest.raises(InvalidName, match=reason):
-            history.checked_name(name)
+            checked_name(name)
 
     @pytest.mark.parametrize("name", ["'; DROP TABLE projects; --", "a/b:..", "prix 💶", "e\u0301te\u0301"])
     def test_odd_names_are_stored_as_they_are(self, registry_url: str, name: str) -> None:
-        stored = history.checked_name(name)
+        stored = checked_name(name)
         Story(stored)
         assert [project.project_name for project in queries.projects()] == [stored]
 
