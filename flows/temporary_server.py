@@ -21,6 +21,15 @@ from flows.importing import importing
 from registry.errors import PrefectUnavailable
 from registry.settings import TEMPORARY_PREFECT
 
+# No UI, no services that a training has no use for, and no block types, for which every package that has some would be
+# imported: a server that stays registers them.
+NARROW = {
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",
+    "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "0",
+}
 START_SECONDS = 120  # a first start makes Prefect's database, which takes half a minute on a slow machine
 
 
@@ -36,7 +45,7 @@ class TemporaryServer:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}/api"
         self._said = TemporaryFile()  # noqa: SIM115  (as long as the server)
-        env = os.environ | {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        env = os.environ | NARROW
         self._process = subprocess.Popen(  # noqa: S603  (our own module)
             [sys.executable, "-m", "flows.temporary_server", str(port)],
             env=env,
