@@ -5,16 +5,21 @@ never read as mathematics: a column may be called `price_$`.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import color_sequences
-from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.image import BboxImage
+from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox, BboxTransform, Transform, TransformedBbox
 from sklearn import metrics
 from sklearn.ensemble import VotingClassifier
 from sklearn.multioutput import MultiOutputRegressor
@@ -31,6 +36,7 @@ COLOURS = color_sequences["petroff10"]  # made for the colour-blind
 BLUE, ORANGE, RED, GREY = COLOURS[0], COLOURS[1], COLOURS[2], "0.5"
 
 Array = np.ndarray[Any, Any]
+Ticks = Sequence[tuple[float, str]]  # where, on the scale, and what stands there
 Ranked = dict[Any, tuple[Array, Array]]  # by class: whether a test row is of it, and its score for it; both (k,)
 
 
@@ -87,29 +93,27 @@ def _confusion_matrix(classes: Array, y_test: Array, predicted: Array) -> Figure
     labels = np.union1d(classes, y_test)  # a rare one may be among the test rows alone
     counts = metrics.confusion_matrix(y_test, predicted, labels=labels)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    predicted_class = "Predicted class (shade: share of the actual class)"
-    if numbered := len(labels) <= NUMBERED_CLASSES:
-        names = [_short(label, 20) for label in labels]
-        side, wide = max(4.5, CELL * len(names)), _width(names)
-        turned = wide > side / len(names) - 0.05  # they would run into each other
-        figure, axes = _figure(
-            *("Confusion matrix", predicted_class, "Actual class", (side, side)),
-            left=wide + 0.6,
-            bottom=(wide if turned else 0.15) + 0.5,
-        )
-    else:
-        title = f"Confusion matrix of {len(labels)} classes"
-        figure, axes = _figure(title, predicted_class, "Actual class", (5.5, 5.5), left=0.5, bottom=0.5)
-    axes.set(xticks=[], yticks=[])
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    if numbered:
-        _name_columns(axes, names, side, turned=turned)
-        _name_rows(axes, names, side)
-        size = min(11.0, 100 * max(CELL, 3 / len(names)) / len(str(counts.max())))
-        for row, column in np.argwhere(counts):
-            colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", size=size, color=colour)
-    return figure
+    title, predicted_class = "Confusion matrix", "Predicted class (shade: share of the actual class)"
+    count = len(labels)
+    limits = (-0.5, count - 0.5), (count - 0.5, -0.5)
+    if count > NUMBERED_CLASSES:
+        title += f" of {count} classes"
+        panel = _Panel(title, predicted_class, "Actual class", (5.5, 5.5), limits, left=0.5, bottom=0.5)
+        panel.image(share)
+        return panel.framed()
+    names = [_short(label, 20) for label in labels]
+    side, wide = max(4.5, CELL * count), _width(names)
+    turned = wide > side / count - 0.05  # they would run into each other
+    room: dict[str, float] = {"left": wide + 0.6, "bottom": (wide if turned else 0.15) + 0.5}
+    panel = _Panel(title, predicted_class, "Actual class", (side, side), limits, **room)
+    panel.image(share)
+    panel.name_columns(names, turned=turned)
+    panel.name_rows(names)
+    size = min(11.0, 100 * max(CELL, 3 / count) / len(str(counts.max())))
+    for row, column in np.argwhere(counts):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        panel.text(column, row, str(counts[row, column]), panel.data, size=size, color=colour)
+    return panel.framed()
 
 
 def _ranked(pipeline: Any, X_test: pd.DataFrame, y_test: Array) -> Ranked:
@@ -136,9 +140,9 @@ def _roc(ranked: Ranked) -> Figure:
     for label, (actual, scores) in ranked.items():
         x, y, _ = metrics.roc_curve(actual, scores)
         curves.append((f"{metrics.auc(x, y):.3f}  {_short(label, 20)}", x, y))
-    figure = _curves("ROC curve", "False positive rate", "True positive rate", "Area under the curve", curves)
-    figure.axes[0].plot([0, 1], [0, 1], ":", color=GREY)
-    return figure
+    panel = _curves("ROC curve", "False positive rate", "True positive rate", "Area under the curve", curves)
+    panel.line([0, 1], [0, 1], panel.data, linestyle=":", color=GREY)
+    return panel.figure
 
 
 def _precision_recall(ranked: Ranked) -> Figure:
@@ -147,24 +151,24 @@ def _precision_recall(ranked: Ranked) -> Figure:
         y, x, _ = metrics.precision_recall_curve(actual, scores, drop_intermediate=True)
         average = -np.sum(np.diff(x) * y[:-1])  # as scikit-learn has it, which would sort the rows again
         curves.append((f"{average:.3f}  {_short(label, 20)}", x, y))
-    return _curves("Precision-recall curve", "Recall", "Precision", "Average precision", curves)
+    return _curves("Precision-recall curve", "Recall", "Precision", "Average precision", curves).figure
 
 
-def _curves(title: str, x: str, y: str, figures: str, curves: list[tuple[str, Array, Array]]) -> Figure:
-    """On the unit square; what each is stands beside it. matplotlib's legend of ten takes as long as the rest."""
+def _curves(title: str, x: str, y: str, figures: str, curves: list[tuple[str, Array, Array]]) -> "_Panel":
+    """On the unit square; what each is stands beside it."""
     right = max(_width([f"{figures}:"]), 0.4 + _width([label for label, _, _ in curves])) + 0.4
-    figure, axes = _figure(title, x, y, (4.2, 4.2), right=right)
-    fifths = np.linspace(0, 1, 6)
-    axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), xticks=fifths, yticks=fifths)
-    beside: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
-    axes.text(1.05, 0.97, f"{figures}:", va="center", size=LABEL_SIZE, **beside)
+    panel = _Panel(title, x, y, (4.2, 4.2), ((-0.05, 1.05), (-0.05, 1.05)), right=right)
+    fifths = [(value, f"{value:.1f}") for value in np.linspace(0, 1, 6)]
+    panel.framed(fifths, fifths)
+    beside, top = panel.left + panel.wide + 0.2, panel.bottom + panel.high
+    panel.text(beside, top - 0.1, f"{figures}:", ha="left")
     for number, (label, across, up) in enumerate(curves):
         look: dict[str, Any] = {"color": COLOURS[number], "linestyle": "-" if number < 5 else "--"}
-        axes.plot(across, up, **look)
-        height = 0.9 - 0.06 * number
-        axes.plot([1.05, 1.12], [height, height], **look, **beside)
-        axes.text(1.15, height, label, va="center", size=LABEL_SIZE, parse_math=False, **beside)
-    return figure
+        panel.line(across, up, panel.data, **look)
+        height = top - 0.4 - 0.25 * number
+        panel.line([beside, beside + 0.3], [height, height], **look)
+        panel.text(beside + 0.4, height, label, ha="left")
+    return panel
 
 
 def _residuals(y_test: Array, predicted: Array) -> Figure:
@@ -204,43 +208,97 @@ def _feature_importance(names: Array, values: Array) -> Figure:
     shown = [_short(names[which], 40) for which in largest]
     title = "Feature importance" + (f": the {FEATURES} largest of {len(names)}" if len(names) > FEATURES else "")
     across = "Importance, or size of the coefficient"
-    figure, axes = _figure(title, across, "", (axes_width := 5.5, 4.2), left=_width(shown) + 0.3)
-    axes.barh(range(len(largest)), values[largest], color=BLUE)
-    axes.set(xlim=(0, None), ylim=(len(largest) - 0.5, -0.5), yticks=[])
-    _name_rows(axes, shown, axes_width)
-    return figure
+    limits = (0, 1.05 * values.max() or 1), (len(shown) - 0.5, -0.5)
+    panel = _Panel(title, across, "", (5.5, 4.2), limits, left=_width(shown) + 0.3)
+    panel.bars(values[largest])
+    panel.name_rows(shown)
+    ticks = MaxNLocator(9, steps=[1, 2, 2.5, 5, 10]).tick_values(*limits[0])
+    return panel.framed([(value, f"{value:.4g}") for value in ticks if 0 <= value <= limits[0][1]])
 
 
-def _figure(
-    title: str, x: str, y: str, size: tuple[float, float], left: float = 0.8, bottom: float = 0.6, right: float = 0.3
-) -> tuple[Figure, Axes]:
-    """Axes of a size in inches, and what stands around them. matplotlib can find out itself how much room that needs,
-    and where a title and labels go then; it takes as long as to draw it.
+class _Panel:
+    """A box of a size in inches, room around it, and a linear scale: what matplotlib's own axes would be, whose ticks,
+    spines and labels take three quarters of such a figure's time. `data` transforms from the scale; all else is in
+    inches from the figure's lower left corner.
     """
-    wide, high = left + size[0] + right, bottom + size[1] + 0.4
-    figure = Figure((wide, high))
-    axes = figure.add_axes((left / wide, bottom / high, size[0] / wide, size[1] / high))
-    axes.set_title(title, size=TITLE_SIZE, y=1.0)
-    axes.set_xlabel(x, size=LABEL_SIZE)
-    axes.set_ylabel(y, size=LABEL_SIZE)
-    axes.xaxis.set_label_coords(0.5, (0.28 - bottom) / size[1])
-    axes.yaxis.set_label_coords((0.28 - left) / size[0], 0.5)
-    axes.tick_params(labelsize=LABEL_SIZE)
-    return figure, axes
 
+    def __init__(
+        self,
+        title: str,
+        x: str,
+        y: str,
+        size: tuple[float, float],
+        limits: tuple[tuple[float, float], tuple[float, float]],
+        left: float = 0.8,
+        bottom: float = 0.6,
+        right: float = 0.3,
+    ) -> None:
+        self.left, self.bottom = left, bottom
+        self.wide, self.high = size
+        self.figure = Figure((left + self.wide + right, bottom + self.high + 0.4))
+        self._inches = self.figure.dpi_scale_trans
+        self._box = Bbox.from_bounds(left, bottom, *size)
+        self._scale = BboxTransform(Bbox(list(zip(*limits, strict=True))), self._box)
+        self.data = self._scale + self._inches
+        self.text(left + self.wide / 2, bottom + self.high + 0.2, title, size=TITLE_SIZE)
+        self.text(left + self.wide / 2, 0.2, x)
+        self.text(0.2, bottom + self.high / 2, y, rotation=90, va="center")
 
-def _name_columns(axes: Axes, names: list[str], high: float, *, turned: bool) -> None:
-    """Below axes of so many inches. A tick is five artists, a text is one."""
-    look: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top", "size": LABEL_SIZE}
-    for place, name in enumerate(names):
-        axes.text(place, -0.08 / high, name, parse_math=False, rotation=90 if turned else 0, **look)
+    def text(
+        self,
+        x: float,
+        y: float,
+        said: str,
+        transform: Transform | None = None,
+        *,
+        size: float = LABEL_SIZE,
+        ha: str = "center",
+        va: str = "center_baseline",
+        **look: Any,
+    ) -> None:
+        at = transform or self._inches
+        self.figure.text(x, y, said, size=size, ha=ha, va=va, transform=at, parse_math=False, **look)
 
+    def line(self, x: Any, y: Any, transform: Transform | None = None, **look: Any) -> None:
+        self.figure.add_artist(Line2D(x, y, transform=transform or self._inches, **look))
 
-def _name_rows(axes: Axes, names: list[str], wide: float) -> None:
-    """Left of axes of so many inches."""
-    look: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center", "size": LABEL_SIZE}
-    for place, name in enumerate(names):
-        axes.text(-0.08 / wide, place, name, parse_math=False, **look)
+    def image(self, share: Array) -> None:
+        """share (rows, columns), each from 0 to 1, in the whole box."""
+        bbox = TransformedBbox(self._box, self._inches)
+        image = BboxImage(bbox, cmap="Blues", norm=Normalize(0, 1), interpolation="nearest", origin="upper")
+        image.set_data(share)
+        self.figure.add_artist(image)
+
+    def bars(self, widths: Array) -> None:
+        """From 0 to the right, a row each."""
+        corners = [[(0, row - 0.4), (0, row + 0.4), (w, row + 0.4), (w, row - 0.4)] for row, w in enumerate(widths)]
+        self.figure.add_artist(PolyCollection(corners, color=BLUE, linewidth=0, transform=self.data))
+
+    def name_columns(self, names: list[str], *, turned: bool) -> None:
+        for column, name in enumerate(names):
+            x, _ = self._scale.transform((column, 0))
+            self.text(x, self.bottom - 0.08, name, va="top", rotation=90 if turned else 0)
+
+    def name_rows(self, names: list[str]) -> None:
+        for row, name in enumerate(names):
+            _, y = self._scale.transform((0, row))
+            self.text(self.left - 0.08, y, name, ha="right")
+
+    def framed(self, x_ticks: Ticks = (), y_ticks: Ticks = ()) -> Figure:
+        """The figure, with the box's outline and ticks at its bottom and left."""
+        (x0, y0), (x1, y1) = self._box.get_points()
+        lines: list[tuple[Sequence[float], Sequence[float]]] = [((x0, x1, x1, x0, x0), (y0, y0, y1, y1, y0))]
+        for value, name in x_ticks:
+            x, _ = self._scale.transform((value, 0))
+            lines.append(((x, x), (y0, y0 - 0.05)))
+            self.text(x, y0 - 0.1, name, va="top")
+        for value, name in y_ticks:
+            _, y = self._scale.transform((0, value))
+            lines.append(((x0, x0 - 0.05), (y, y)))
+            self.text(x0 - 0.1, y, name, ha="right")
+        x, y = (np.concatenate([[*each, np.nan] for each in sides]) for sides in zip(*lines, strict=True))
+        self.line(x, y, color="black", linewidth=0.8)
+        return self.figure
 
 
 def _width(texts: list[str]) -> float:

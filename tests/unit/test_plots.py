@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
+from matplotlib.artist import Artist
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from sklearn import metrics
 from sklearn.compose import ColumnTransformer
@@ -64,36 +68,48 @@ def labels(texts: Any) -> list[str]:
     return [text.get_text() for text in texts]
 
 
-def names_below(axes: Axes) -> list[Text]:
-    return [text for text in axes.texts if text.get_transform() is axes.get_xaxis_transform()]
+def names_below(figure: Figure) -> list[Text]:
+    return [text for text in figure.texts if text.get_va() == "top"]
 
 
-def names_beside(axes: Axes) -> list[Text]:
-    return [text for text in axes.texts if text.get_transform() is axes.get_yaxis_transform()]
+def names_beside(figure: Figure) -> list[Text]:
+    return [text for text in figure.texts if text.get_ha() == "right"]
+
+
+def on_the_scale(figure: Figure, artists: Any, kind: type[Artist]) -> list[Any]:
+    """All else is in inches."""
+    return [each for each in artists if isinstance(each, kind) and each.get_transform() is not figure.dpi_scale_trans]
+
+
+def shares(figure: Figure) -> np.ndarray:
+    """The shades of a confusion matrix."""
+    (image,) = [each for each in figure.artists if isinstance(each, BboxImage)]
+    return image.get_array()
 
 
 def numbers(figure: Figure) -> np.ndarray:
     """What a confusion matrix has written into its cells; nothing for a 0."""
-    axes = figure.axes[0]
-    shown = np.zeros(axes.images[0].get_array().shape, dtype=int)
-    for text in axes.texts:
-        if text.get_transform() is axes.transData:
-            column, row = text.get_position()
-            shown[row, column] = int(text.get_text())
+    shown = np.zeros(shares(figure).shape, dtype=int)
+    for text in on_the_scale(figure, figure.texts, Text):
+        column, row = text.get_position()
+        shown[row, column] = int(text.get_text())
     return shown
 
 
 def explanations(figure: Figure) -> list[str]:
     """What is said of each curve, below what it is."""
-    return labels(figure.axes[0].texts[1:])
+    return labels(text for text in figure.texts if text.get_ha() == "left")[1:]
 
 
 def bars(figure: Figure) -> dict[str, float]:
     """From the top."""
-    axes = figure.axes[0]
-    assert axes.yaxis_inverted()
-    assert [text.get_position()[1] for text in names_beside(axes)] == list(range(len(axes.patches)))
-    return dict(zip(labels(names_beside(axes)), [bar.get_width() for bar in axes.patches], strict=True))
+    (bars,) = on_the_scale(figure, figure.artists, PolyCollection)
+    corners = [path.vertices for path in bars.get_paths()]
+    drawn = [bars.get_transform().transform(each)[:4] / figure.dpi for each in corners]
+    beside = names_beside(figure)
+    assert [text.get_position()[1] for text in beside] == pytest.approx([each[:, 1].mean() for each in drawn])
+    assert all(above[:, 1].min() > below[:, 1].max() for above, below in pairwise(drawn))
+    return dict(zip(labels(beside), [each[:, 0].max() for each in corners], strict=True))
 
 
 def test_two_classes_have_all_figures_with_scikit_learns_numbers() -> None:
@@ -101,12 +117,12 @@ def test_two_classes_have_all_figures_with_scikit_learns_numbers() -> None:
     pipeline, figures = halves(CLASSIFICATION, LogisticRegression(), X, np.array(["good", "ill"])[1 - y])
     actual, probability = 1 - y[1::2], pipeline.predict_proba(X[1::2])[:, 1]
     assert figures.keys() == {"confusion_matrix", "feature_importance"} | CURVES
-    matrix = figures["confusion_matrix"].axes[0]
+    matrix = figures["confusion_matrix"]
     assert labels(names_below(matrix)) == labels(names_beside(matrix)) == ["good", "ill"]
     expected = metrics.confusion_matrix(actual, probability > 0.5)
-    assert (numbers(figures["confusion_matrix"]) == expected).all()
-    assert np.allclose(matrix.images[0].get_array(), expected / expected.sum(axis=1, keepdims=True))
-    curve = figures["roc_curve"].axes[0].lines[0].get_xydata()
+    assert (numbers(matrix) == expected).all()
+    assert np.allclose(shares(matrix), expected / expected.sum(axis=1, keepdims=True))
+    curve = on_the_scale(figures["roc_curve"], figures["roc_curve"].artists, Line2D)[0].get_xydata()
     assert np.array_equal(curve, np.column_stack(metrics.roc_curve(actual, probability)[:2]))
     assert explanations(figures["roc_curve"]) == [f"{metrics.roc_auc_score(actual, probability):.3f}  ill"]
     average = metrics.average_precision_score(actual, probability)
@@ -133,9 +149,9 @@ def test_more_classes_than_can_be_read_are_colours_alone() -> None:
     X, y = pd.DataFrame({"x": np.arange(124.0)}), np.arange(124) // 4
     few = halves(CLASSIFICATION, GaussianNB(), X[:120], y[:120])[1]["confusion_matrix"]
     assert numbers(few).sum() == 60
-    many = halves(CLASSIFICATION, GaussianNB(), X, y)[1]["confusion_matrix"].axes[0]
-    assert many.images[0].get_array().shape == (31, 31)
-    assert not many.texts
+    many = halves(CLASSIFICATION, GaussianNB(), X, y)[1]["confusion_matrix"]
+    assert shares(many).shape == (31, 31)
+    assert len(many.texts) == 3, "its title, and what its sides are"
 
 
 def test_features_are_named_and_the_largest_are_on_top() -> None:
@@ -144,7 +160,7 @@ def test_features_are_named_and_the_largest_are_on_top() -> None:
     expected = pd.Series(pipeline["model"].feature_importances_, X.columns).nlargest(FEATURES)
     assert bars(figures["feature_importance"]) == pytest.approx(expected.to_dict())
     assert list(bars(figures["feature_importance"])) == list(expected.index)
-    assert "20 largest of 64" in figures["feature_importance"].axes[0].get_title()
+    assert "20 largest of 64" in labels(figures["feature_importance"].texts)[0]
 
 
 def test_without_probabilities_the_decision_function_ranks() -> None:
@@ -318,7 +334,7 @@ def test_names_are_neither_mathematics_nor_hidden_and_keep_both_ends() -> None:
     assert all(png(figure) for figure in figures.values())
     shown = bars(figures["feature_importance"])
     assert shown.keys() == {"price_$ of_$ \\frac{", "_hidden", "two lines", "a very long name of … surveys have it, 1"}
-    below = names_below(figures["confusion_matrix"].axes[0])
+    below = names_below(figures["confusion_matrix"])
     assert {name.get_rotation() for name in below} == {90}  # they would run into each other
     written = [text.split("  ")[1] for text in explanations(figures["roc_curve"])]
     assert written == ["_$\\frac{$", "_b", "a class wi…long name"]
