@@ -1,17 +1,16 @@
-"""What a frozen snapshot holds, column by column: exact statistics by DuckDB, in bounded memory.
+"""What a frozen snapshot holds, column by column: exact statistics.
 
-Every value of a column is counted once, on disk if need be; all else follows from the values and their counts.
+Numbers are sorted, some columns at a time; everything follows from their order. Texts, which may be far larger, are
+counted by DuckDB, on disk if need be.
 """
 
 import math
 import os
-from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from glob import escape
 from itertools import islice
-from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,55 +18,39 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from registry.errors import BadData
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
+    from pyarrow import parquet
 
+THREADS = min(4, os.cpu_count() or 1)
 # Beyond this memory DuckDB spills; each thread wants its share of it.
-SETTINGS: dict[str, Any] = {"memory_limit": "512MB", "threads": min(4, os.cpu_count() or 1)}
-BATCH_CELLS, BATCH_COLUMNS = 1_000_000, 1000  # of one query; a longer column has one of its own
+SETTINGS: dict[str, Any] = {"memory_limit": "512MB", "threads": THREADS}
+BATCH_CELLS, BATCH_COLUMNS = 1_000_000, 1000  # of one query, or sorted at once; longer columns are one a thread
 BINS = VENTILES = CATEGORIES = 20
 WIDTH = 32  # of a cell, in characters
 LIMIT = 3.5e38  # as for the rows of a snapshot; the square of what is below it is finite
 TYPES = {"double": "float64", "float": "float32", "halffloat": "float16", "large_string": "string"}
-NOTHING: dict[str, Any] = {"present": 0, "distinct": 0}
 HEAD = ("column", "type", "missing", "distinct", "min", "mean", "median", "max", "std_dev", "most frequent")
 
 # Columns go by position: no name of a user's gets into SQL, and DuckDB takes `a` and `A` for the same name.
-# Parquet's own least and greatest value leave NaN out, so that DuckDB may infer that there is none and fold our nullif
-# away: can_have_nan forbids it. (Inside unnest it does not fold, as it happens.)
 # A path is no pattern, and `a=77` in it no column.
-ROWS = "CREATE TEMP VIEW rows({columns}) AS FROM read_parquet('{path}', can_have_nan = true, hive_partitioning = false)"
-COUNTS = """CREATE OR REPLACE TEMP TABLE counts AS
-SELECT c, v, count(*) AS n FROM (SELECT unnest([{numbers}]) AS c, unnest([{values}]) AS v FROM rows)
-WHERE v IS NOT NULL GROUP BY c, v"""
-SUMMARY = "SELECT c, sum(n), count(*), min(v), max(v), min((-n, v), $categories) FROM counts GROUP BY c"
-# The edges of numpy's histogram: a constant is in the middle of a range of one.
-BASICS = """CREATE OR REPLACE TEMP TABLE basics AS
-SELECT *, low - pad AS start, ((high + pad) - (low - pad)) / $bins AS step
-FROM (SELECT c, sum(n) AS present, fsum(v::DOUBLE * n) / sum(n) AS mean, min(v)::DOUBLE AS low, max(v)::DOUBLE AS high,
-    if(low = high, 0.5::DOUBLE, 0) AS pad FROM counts GROUP BY c)"""
-# A value belongs between the edges that it is between, whatever the division was rounded to.
-BINNED = """SELECT c, any_value(mean), guess - (v < start + guess * step)::INT
-    + (guess < $bins - 1 AND v >= start + (guess + 1) * step)::INT AS bin, sum(n), fsum(n * (v - mean) ** 2)
-FROM (SELECT *, least(coalesce(floor((v - start) / nullif(step, 0)), 0), $bins - 1)::INT AS guess
-    FROM (SELECT c, v::DOUBLE AS v, n FROM counts) JOIN basics USING (c))
-GROUP BY c, bin"""
-# Of the sorted values those at the place of a ventile, i * last / 20 rounded down, and those right after it: i is the
-# whole number from 20 * (before - 1) / last up to 20 * until / last, if there is one.
-SORTED = """SELECT c, v, until
-FROM (SELECT c, v, n, sum(n) OVER (PARTITION BY c ORDER BY v) AS until FROM counts)
-JOIN (SELECT c, greatest(present - 1, 1) AS last FROM basics) USING (c)
-WHERE ($parts * until + last - 1) // last > ($parts * (until - n - 1) + last - 1) // last
-ORDER BY c, v"""
+ROWS = "CREATE TEMP VIEW rows({columns}) AS FROM read_parquet('{path}', hive_partitioning = false)"
+COUNTS = """SELECT c, sum(n), count(*), min((-n, v), $categories) FROM (
+    SELECT c, v, count(*) AS n FROM (SELECT unnest([{numbers}]) AS c, unnest([{values}]) AS v FROM rows)
+    WHERE v IS NOT NULL GROUP BY c, v
+) GROUP BY c"""
 
 
-class Column(NamedTuple):
-    """`value` is the SQL for what is counted, of the SQL type `counted`: a moment is counted in units since 1970."""
+class Facts(NamedTuple):
+    """Of the values that are present: how many there are and are different, and the most frequent, each with its count;
+    of equally frequent ones the smallest first. Numbers have them in order, too.
+    """
 
-    name: str
-    type: "pa.DataType"
-    counted: str
-    value: str
+    present: int
+    distinct: int
+    top: list[tuple[Any, int]]
+    ordered: "np.ndarray[Any, Any] | None" = None
 
 
 def column_statistics(path: Path) -> list[dict[str, Any]]:
@@ -80,130 +63,163 @@ def column_statistics(path: Path) -> list[dict[str, Any]]:
     Raises:
         BadData: a number is infinite or beyond 3.4e38.
     """
-    import duckdb
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
-        rows = file.metadata.num_rows
-        columns = [_column(number, field) for number, field in enumerate(file.schema_arrow)]
-    found: dict[int, dict[str, Any]] = {}
-    names = ", ".join(f"c{number}" for number in range(len(columns)))
+        rows, fields = file.metadata.num_rows, list(file.schema_arrow)
+        texts = [number for number, field in enumerate(fields) if not _is_numeric(field.type)]
+        numbers = [number for number, field in enumerate(fields) if _is_numeric(field.type)]
+        found = dict(_of_texts(path, len(fields), texts, rows))
+        entries = {number: _entry(fields[number], rows, facts) for number, facts in found.items()}
+        entries |= _of_numbers(file, numbers)
+    return [entries.get(number) or _entry(field, rows, Facts(0, 0, [])) for number, field in enumerate(fields)]
+
+
+def _is_numeric(kind: "pa.DataType") -> bool:
+    from pyarrow import types
+
+    numeric = (types.is_integer, types.is_boolean, types.is_floating, types.is_decimal)
+    return _unit(kind) is not None or any(is_one(kind) for is_one in numeric)
+
+
+def _of_numbers(file: "parquet.ParquetFile", numbers: list[int]) -> dict[int, dict[str, Any]]:
+    """Entries by the number of a column. Sorting leaves Python's lock to the other threads."""
+    import pyarrow as pa
+
+    entries: dict[int, dict[str, Any]] = {}
+    rows, fields = file.metadata.num_rows, list(file.schema_arrow)
+
+    def described(number: int, column: "pa.ChunkedArray[Any]") -> dict[str, Any]:
+        return _entry(fields[number], rows, _sorted(fields[number], column))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for batch in _batches(numbers, rows):
+            names = [fields[number].name for number in batch]
+            table = file.read(names)
+            columns = [table[name] for name in names]  # for `a` it has read `a.b`, too
+            entries |= dict(zip(batch, pool.map(described, batch, columns), strict=True))
+            del table, columns
+            pa.default_memory_pool().release_unused()
+    return entries
+
+
+def _sorted(field: "pa.Field[Any]", column: "pa.ChunkedArray[Any]") -> Facts:
+    import numpy as np
+    import pyarrow as pa
+
+    unit = _unit(field.type)
+    if unit:
+        zone = getattr(field.type, "tz", None)
+        column = column.cast(pa.timestamp(unit, zone)).cast(pa.int64())
+    elif pa.types.is_boolean(field.type):
+        column = column.cast(pa.int64())
+    elif not pa.types.is_integer(field.type):
+        column = column.cast(pa.float64())
+    values = column.drop_null().to_numpy()
+    if values.dtype.kind == "f":
+        values = values[~np.isnan(values)] + 0.0  # which makes -0 a 0
+    ordered = np.sort(values)
+    if not len(ordered):
+        return Facts(0, 0, [])
+    if not unit and max(-ordered[0].item(), ordered[-1].item()) > LIMIT:
+        raise BadData(f"column {field.name!r} has values that are infinite or beyond 3.4e38: mend the rows")
+    starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
+    counts = np.diff(starts, append=len(ordered))
+    few = len(starts) <= CATEGORIES
+    most = np.argsort(-counts, kind="stable") if few else [np.argmax(counts)]
+    top = [(ordered[starts[each]].item(), int(counts[each])) for each in most]
+    return Facts(len(ordered), len(starts), top, ordered)
+
+
+def _of_texts(path: Path, columns: int, texts: list[int], rows: int) -> Iterator[tuple[int, Facts]]:
+    """By the number of a column; of those that have a value."""
+    if not texts:
+        return
+    import duckdb
+
+    names = ", ".join(f"c{number}" for number in range(columns))
     with (
         TemporaryDirectory(prefix="frontrunner-") as folder,
         duckdb.connect(config=SETTINGS | {"temp_directory": folder}) as connection,
     ):
         connection.execute("SET enable_progress_bar = false")  # it would go to our standard output after two seconds
         connection.execute(ROWS.format(columns=names, path=escape(str(path)).replace("'", "''")))
-        for batch in _batches(columns, rows):
-            found |= _described(connection, columns, batch)
-    return [_entry(column, rows, found.get(number, NOTHING)) for number, column in enumerate(columns)]
+        for batch in _batches(texts, rows):
+            yield from _counted(connection, batch)
 
 
-def _column(number: int, field: "pa.Field[Any]") -> Column:
-    from pyarrow import types
-
-    kind, c = field.type, f"c{number}"
-    if unit := _unit(kind):
-        counted, value = "BIGINT", f"epoch_{unit}({c})"
-    elif types.is_integer(kind) or types.is_boolean(kind):
-        counted = "HUGEINT" if types.is_uint64(kind) else "BIGINT"
-        value = f"{c}::{counted}"
-    elif types.is_floating(kind) or types.is_decimal(kind):
-        counted, value = "DOUBLE", f"nullif({c}::DOUBLE, 'nan'::DOUBLE)"
-    else:
-        counted, value = "VARCHAR", f"{c}::VARCHAR"
-    return Column(field.name, kind, counted, value)
+def _counted(connection: "DuckDBPyConnection", batch: list[int]) -> Iterator[tuple[int, Facts]]:
+    values = ", ".join(f"c{number}::VARCHAR" for number in batch)
+    query = COUNTS.format(numbers=", ".join(map(str, batch)), values=values)
+    for number, present, distinct, top in connection.execute(query, {"categories": CATEGORIES}).fetchall():
+        yield number, Facts(present, distinct, [(value, -less) for less, value in top])
 
 
-def _batches(columns: list[Column], rows: int) -> Iterator[list[int]]:
-    """Numbers of columns that are counted as the same SQL type."""
-    alike: dict[str, list[int]] = defaultdict(list)
-    for number, column in enumerate(columns):
-        alike[column.counted].append(number)
-    size = min(max(BATCH_CELLS // max(rows, 1), 1), BATCH_COLUMNS)
-    for numbers in map(iter, alike.values()):
-        while batch := list(islice(numbers, size)):
-            yield batch
+def _batches(numbers: list[int], rows: int) -> Iterator[list[int]]:
+    size = min(max(BATCH_CELLS // max(rows, 1), THREADS), BATCH_COLUMNS)
+    left = iter(numbers)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
-def _described(connection: "DuckDBPyConnection", columns: list[Column], batch: list[int]) -> dict[int, dict[str, Any]]:
-    """What is known of those columns of a batch that have a value, by number."""
-    values = ", ".join(columns[c].value for c in batch)
-    connection.execute(COUNTS.format(numbers=", ".join(map(str, batch)), values=values))
-    found: dict[int, dict[str, Any]] = {}
-    for c, present, distinct, low, high, top in connection.execute(SUMMARY, {"categories": CATEGORIES}).fetchall():
-        found[c] = {"present": present, "distinct": distinct, "min": low, "max": high, "bins": [], "sorted": []}
-        found[c]["top"] = [(value, -less) for less, value in top]
-    if columns[batch[0]].counted != "VARCHAR":
-        _check_limits(columns, found)
-        connection.execute(BASICS, {"bins": BINS})
-        for c, *numbers in connection.execute(BINNED, {"bins": BINS}).fetchall():
-            found[c]["bins"].append(numbers)
-        for c, *place in connection.execute(SORTED, {"parts": VENTILES}).fetchall():
-            found[c]["sorted"].append(place)
-    return found
-
-
-def _check_limits(columns: list[Column], found: dict[int, dict[str, Any]]) -> None:
-    for c, facts in found.items():
-        if max(-facts["min"], facts["max"]) > LIMIT:
-            raise BadData(f"column {columns[c].name!r} has values that are infinite or beyond 3.4e38: mend the rows")
-
-
-def _entry(column: Column, rows: int, facts: dict[str, Any]) -> dict[str, Any]:
-    text = str(column.type)
-    entry = {"name": column.name, "type": TYPES.get(text, text), "missing": rows - facts["present"]}
-    entry["distinct"] = facts["distinct"]
-    if not facts["present"]:
+def _entry(field: "pa.Field[Any]", rows: int, facts: Facts) -> dict[str, Any]:
+    text = str(field.type)
+    entry = {"name": field.name, "type": TYPES.get(text, text), "missing": rows - facts.present}
+    entry["distinct"] = facts.distinct
+    if not facts.present:
         return entry
-    mode, mode_count = facts["top"][0]
-    if unit := _unit(column.type):
-        return entry | _moments(facts, mode, unit, column.type) | {"mode_count": mode_count}
+    mode, mode_count = facts.top[0]
+    unit = _unit(field.type)
+    if unit and facts.ordered is not None:
+        return entry | _moments(facts.ordered, mode, unit, field.type) | {"mode_count": mode_count}
     entry |= {"mode": mode, "mode_count": mode_count}
-    if column.counted != "VARCHAR":
-        entry |= _numbers(facts)
-    if column.counted == "VARCHAR" or facts["distinct"] <= CATEGORIES:
-        entry["categories"] = {str(value): count for value, count in facts["top"]}
+    if facts.ordered is not None:
+        entry |= _numbers(facts.ordered)
+    if facts.ordered is None or facts.distinct <= CATEGORIES:
+        entry["categories"] = {str(value): count for value, count in facts.top}
     return entry
 
 
-def _numbers(facts: dict[str, Any]) -> dict[str, Any]:
+def _numbers(ordered: "np.ndarray[Any, Any]") -> dict[str, Any]:
+    """ordered (n,)."""
     import numpy as np
 
-    low, high, present = facts["min"], facts["max"], facts["present"]
-    means, bins, counts, squares = zip(*facts["bins"], strict=True)
-    variance = math.fsum(squares) / (present - 1) if present > 1 else None
-    ventiles = [float(_ventile(facts, i)) for i in range(1, VENTILES)]
-    pad = 0.5 if low == high else 0
-    filled = dict(zip(bins, counts, strict=True))
+    low, high = ordered[0].item(), ordered[-1].item()
+    real = ordered.astype(np.float64, copy=False)
+    mean = float(real.mean())
+    squares = real - mean
+    squares *= squares
+    variance = float(squares.sum()) / (len(real) - 1) if len(real) > 1 else None
+    ventiles = [float(_ventile(ordered, i)) for i in range(1, VENTILES)]
+    pad = 0.5 if low == high else 0  # numpy's histogram: a constant is in the middle of a range of one
+    edges = np.linspace(low - pad, high + pad, BINS + 1)
+    places = np.searchsorted(real, edges[:-1]).tolist()
     return {
         "min": low,
         "max": high,
-        "mean": means[0],
+        "mean": mean,
         "median": ventiles[VENTILES // 2 - 1],
         "variance": variance,
         "std_dev": None if variance is None else math.sqrt(variance),
-        "histogram": {
-            "edges": np.linspace(low - pad, high + pad, BINS + 1).tolist(),
-            "counts": [filled.get(i, 0) for i in range(BINS)],
-        },
+        "histogram": {"edges": edges.tolist(), "counts": np.diff(places, append=len(real)).tolist()},
         "ventiles": ventiles,
     }
 
 
-def _moments(facts: dict[str, Any], mode: int, unit: str, kind: Any) -> dict[str, Any]:
+def _moments(ordered: "np.ndarray[Any, Any]", mode: int, unit: str, kind: Any) -> dict[str, Any]:
     import pandas as pd
 
     zone = "UTC" if getattr(kind, "tz", None) else None
-    found = {"min": facts["min"], "max": facts["max"], "median": int(_ventile(facts, VENTILES // 2)), "mode": mode}
+    median = int(_ventile(ordered, VENTILES // 2))
+    found = {"min": ordered[0].item(), "max": ordered[-1].item(), "median": median, "mode": mode}
     return {name: pd.Timestamp(value, unit=unit, tz=zone).isoformat() for name, value in found.items()}
 
 
-def _ventile(facts: dict[str, Any], i: int) -> Any:
+def _ventile(ordered: "np.ndarray[Any, Any]", i: int) -> Any:
     """Exact where the values are whole numbers."""
-    last, found = facts["present"] - 1, facts["sorted"]
+    last = len(ordered) - 1
     at, part = divmod(i * last, VENTILES)
-    low, high = (found[bisect_right(found, place, key=itemgetter(1))][0] for place in (at, min(at + 1, last)))
+    low, high = ordered[at].item(), ordered[min(at + 1, last)].item()
     return low + (high - low) * Fraction(part, VENTILES)
 
 

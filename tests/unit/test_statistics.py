@@ -185,6 +185,18 @@ def test_columns_of_several_batches_and_kinds_stay_in_order(tmp_path: Path) -> N
     assert {each["mode"] for each in found[2::3]} == {"z"}
 
 
+def test_a_point_in_a_name_is_no_path(tmp_path: Path) -> None:
+    found = column_statistics(write(tmp_path, {"a": [1, 3], "a.b": ["x", "y"], "a.b.c": [5.0, 7.0]}))
+    assert [(each["name"], each.get("mean"), each["mode"]) for each in found] == [
+        ("a", 2, 1), ("a.b", None, "x"), ("a.b.c", 6, 5)
+    ]  # fmt: skip
+
+
+def test_minus_zero_is_zero(tmp_path: Path) -> None:
+    found = described(tmp_path, [-0.0, 0.0, -0.0])
+    assert (found["distinct"], found["categories"], str(found["min"])) == (1, {"0.0": 3}, "0.0")
+
+
 def test_everything_is_json(tmp_path: Path) -> None:
     found = column_statistics(write(tmp_path, NUMERIC | {"text": ["a"] * ROWS, "day": [pd.Timestamp("2026")] * ROWS}))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
