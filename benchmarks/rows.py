@@ -47,7 +47,7 @@ def measure(options: Options, folder: Path) -> list[Row]:
     if options.full or (not options.quick and psutil.virtual_memory().available > LARGEST_WANTS):
         sizes = sizes | LARGEST
     with servers(folder, options) as home:
-        # A training that is forked from the process that stands by is no child of its command, whose memory is measured.
+        # One that is forked from the process that stands by is no child of its command, whose memory is measured.
         (home / settings.HOME / standby.NAME).unlink()
         return [row for size, rounds in sizes.items() for row in _of(size, rounds, home, options)]
 
