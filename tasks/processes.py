@@ -33,7 +33,6 @@ log = logging.getLogger("frontrunner")
 # What is imported where it is needed, and so would be in every process.
 NEEDED = (
     "skops.io",  # before all: it looks for some 800 functions in every module that there is by then
-    "duckdb",
     "matplotlib.backends.backend_agg",
     "mlflow.pyfunc",
     "mlflow.sklearn",
