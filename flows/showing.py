@@ -70,7 +70,7 @@ def show(name: Name = None, project_name: NameOption = None, as_json: AsJson = F
         "since": f"{cell(newest.deployed_at)}, deployment {newest.seq}",
         "by": f"{newest.strategy}{forced}, {newest.deployed_by}",
         "why": why,
-        "trained": f"{cell(model.created_at)} on snapshot {snapshot.id} of {snapshot.relation_name}",
+        "trained": f"{cell(model.finished_at)} on snapshot {snapshot.id} of {snapshot.relation_name}",
         "quarantine": newest.quarantine,
         "rollback": f"would bring back model {back.id}, {back.algorithm}, {label} {back.score:.4f}" if back else no_way,
     }
@@ -116,7 +116,7 @@ def models(name: Name = None, project_name: NameOption = None, as_json: AsJson =
         "status": "status",
         "snapshot_id": "snapshot",
         "hyperparams": "hyperparams",
-        "created_at": "trained at",
+        "finished_at": "trained at",
         "quarantine": "quarantine",
         "reason": "reason",
     }

@@ -332,6 +332,7 @@ def model_record(row: Model) -> ModelRecord:
         row.mlflow_model_id,
         row.created_at,
         row.quarantine,
+        row.finished_at,
     )
 
 

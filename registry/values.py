@@ -50,7 +50,8 @@ class SnapshotRecord:
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
     """One candidate. `score` and `artifact` are None until it is trained, and for ever if it failed; when it was pruned
-    the score stays, and the artifact only until its file is gone.
+    the score stays, and the artifact only until its file is gone. It was recorded at `created_at`, when its run began
+    to train, and was trained or failed at `finished_at`.
 
     `quarantine` is why no strategy may choose it, None where any may.
     """
@@ -70,6 +71,7 @@ class ModelRecord:
     mlflow_model_id: str | None
     created_at: datetime
     quarantine: str | None = None
+    finished_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

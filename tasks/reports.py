@@ -234,7 +234,7 @@ def _before_and_after(result: DeployResult) -> list[list[str]]:
                 row.algorithm,
                 _figure(row.score),
                 str(row.snapshot_id),
-                f"{row.created_at:%Y-%m-%d %H:%M} UTC",
+                f"{row.finished_at:%Y-%m-%d %H:%M} UTC" if row.finished_at else "",
             ]
             for when, row in rows
         ),

@@ -5,14 +5,17 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from flows.train import train
 from registry import Predictor, queries, session
+from registry.session import transaction
 from tasks.algorithms import NAMES
 from tasks.reports import TrainResult
 from tests.support.processes import answers, free_port, running
@@ -190,6 +193,15 @@ class TestLists:
             (1, False, "trained"),
         ]
         assert "it could not be fitted" in frontrunner("models", "churn").stdout
+
+    def test_when_a_model_was_trained_is_when_it_was_done(self, story: Story) -> None:
+        """All candidates of a run are recorded when it begins, however long they take."""
+        with transaction(write=True) as session:
+            session.execute(text("UPDATE models SET created_at = '1999-01-01 00:00:00'"))
+        for command in ("models", "show"):
+            shown = frontrunner(command, "churn").stdout
+            assert f"{datetime.now(UTC):%Y-%m-%d}" in shown
+            assert "1999" not in shown
 
     def test_projects(self, story: Story) -> None:
         assert json.loads(frontrunner("projects", "--json").stdout)[0]["algorithm_name"] == "linear"
