@@ -418,6 +418,8 @@ def set_defaults() -> None:
     """What `train` has in its environment."""
     _default(up_env.of_running())
     _default(PREFECT_DEFAULTS)
+    if os.environ.get("PREFECT_API_URL", "").startswith("http://127.0.0.1:"):
+        _default(temporary_server.WITHOUT_TLS)
     bound_mlflow()
 
 

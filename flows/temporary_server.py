@@ -30,6 +30,9 @@ NARROW = {
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",
     "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "0",
 }
+# For clients of a server on this machine that has no TLS: each of eight a training would read the certificates of the
+# whole world, 30 ms each time. This file has one, whose key nobody has.
+WITHOUT_TLS = {"PREFECT_API_SSL_CERT_FILE": str(Path(__file__).with_name("without_tls.pem"))}
 START_SECONDS = 120  # a first start makes Prefect's database, which takes half a minute on a slow machine
 
 
@@ -53,7 +56,7 @@ class TemporaryServer:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the command, which still has something to tell it
         )
-        os.environ |= {"PREFECT_API_URL": self.url, TEMPORARY_PREFECT: "1"}
+        os.environ |= {"PREFECT_API_URL": self.url, TEMPORARY_PREFECT: "1"} | WITHOUT_TLS
         atexit.register(self._end)  # before Prefect's own: they run in reverse
 
     def wait(self) -> None:

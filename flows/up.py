@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from flows import up_env
+from flows.temporary_server import WITHOUT_TLS
 from flows.together import Together
 from registry import settings
 from registry.errors import InvalidInput, PortTaken, without_credentials
@@ -122,6 +123,7 @@ def _environment(own: dict[str, int]) -> dict[str, str]:
             "PREFECT_HOME": os.environ.get("PREFECT_HOME") or str(up_env.home() / "prefect"),
             "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{password}",
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{origin},http://localhost:{own['prefect']}",
+            **WITHOUT_TLS,
         }
     if "mlflow" in own:
         hosts = [f"{HOST}:{own['mlflow']}", f"localhost:{own['mlflow']}"]

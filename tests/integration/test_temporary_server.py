@@ -54,6 +54,22 @@ class TestWhereNoneIsNamed:
         assert temporary_server._is_named()
 
 
+@pytest.mark.parametrize(
+    ("url", "without"), [("http://127.0.0.1:4200/api", True), (URL, False), (URL.replace("http:", "https:"), False)]
+)
+def test_certificates_are_read_but_for_a_server_of_this_machine(
+    home: Path, monkeypatch: pytest.MonkeyPatch, url: str, without: bool
+) -> None:
+    code = (
+        "import os, ssl; from flows import cli; cli.set_defaults(); path = os.environ.get('PREFECT_API_SSL_CERT_FILE');"
+        "print(path and len(ssl.create_default_context(cafile=path).get_ca_certs()))"
+    )
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    monkeypatch.delenv("PREFECT_API_SSL_CERT_FILE", raising=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == f"{1 if without else None}\n"
+
+
 @pytest.mark.slow
 def test_it_ends_with_its_command_even_when_that_is_killed(home: Path) -> None:
     code = "from flows.temporary_server import begin; begin().wait(); print('up', flush=True); input()"
