@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import time
@@ -406,16 +408,18 @@ def _signature(X: Any, y: Any) -> Any:
     from mlflow.models import infer_signature
 
     head = X.head(SIGNATURE_ROWS)
-    whole = head.select_dtypes("integer").columns
-    return infer_signature(head.astype(dict.fromkeys(whole, "float64")), y[:SIGNATURE_ROWS])
+    if len(whole := head.select_dtypes("integer").columns):
+        head = head.astype(dict.fromkeys(whole, "float64"))
+    return infer_signature(head, y[:SIGNATURE_ROWS])
 
 
 def _requirements(pipeline: Any) -> list[str]:
     """What an environment needs to load it; said here, since MLflow would start a process a model to find out."""
-    from importlib.metadata import version
-
     used = {type(part).__module__.partition(".")[0] for part in pipeline.get_params().values()} & set(PACKAGES)
-    return [f"{name}=={version(name)}" for name in (*REQUIREMENTS, *sorted(used))]
+    return [f"{name}=={_version(name)}" for name in (*REQUIREMENTS, *sorted(used))]
+
+
+_version = cache(version)
 
 
 @contextmanager
