@@ -208,12 +208,14 @@ def _feature_importance(names: Array, values: Array) -> Figure:
     shown = [_short(names[which], 40) for which in largest]
     title = "Feature importance" + (f": the {FEATURES} largest of {len(names)}" if len(names) > FEATURES else "")
     across = "Importance, or size of the coefficient"
-    limits = (0, 1.05 * values.max() or 1), (len(shown) - 0.5, -0.5)
+    greatest = min(values.max(), 1e307)
+    end = 1.05 * greatest if greatest > 1e-280 else 1.0  # matplotlib's ticks are no smaller, either
+    limits = (0, end), (len(shown) - 0.5, -0.5)
     panel = _Panel(title, across, "", (5.5, 4.2), limits, left=_width(shown) + 0.3)
-    panel.bars(values[largest])
+    panel.bars(np.minimum(values[largest], end))
     panel.name_rows(shown)
-    ticks = MaxNLocator(9, steps=[1, 2, 2.5, 5, 10]).tick_values(*limits[0])
-    return panel.framed([(value, f"{value:.4g}") for value in ticks if 0 <= value <= limits[0][1]])
+    ticks = MaxNLocator(9, steps=[1, 2, 2.5, 5, 10]).tick_values(0, end)
+    return panel.framed([(value, f"{value:.4g}") for value in ticks if 0 <= value <= end])
 
 
 class _Panel:

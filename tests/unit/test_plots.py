@@ -326,6 +326,23 @@ def test_an_importance_that_is_no_list_of_numbers_is_left_out() -> None:
     assert halves(REGRESSION, Overflown(), X, y)[1].keys() == {"residuals"}
 
 
+@pytest.mark.parametrize("size", [0.0, 5e-324, 1e-300, 1.0, 1e300, 1.79e308])
+def test_importances_may_have_any_size(size: float) -> None:
+    class Sized(LinearRegression):
+        def fit(self, X, y):
+            super().fit(X, y)
+            self.coef_ = np.full(X.shape[1], size)
+            return self
+
+        def predict(self, X):
+            return np.zeros(len(X))
+
+    X, y = data(load_diabetes)
+    figure = halves(REGRESSION, Sized(), X, y)[1]["feature_importance"]
+    assert png(figure).startswith(b"\x89PNG")
+    assert {"0"} < {name.get_text() for name in names_below(figure)}
+
+
 def test_names_are_neither_mathematics_nor_hidden_and_keep_both_ends() -> None:
     X, y = data(load_iris)
     X.columns = ["price_$ of_$ \\frac{", "_hidden", "two\nlines", "a very long name of a column, as surveys have it, 1"]
