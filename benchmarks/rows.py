@@ -6,8 +6,10 @@ kernel's, of the largest process; for four candidates it is what all processes o
 """
 
 import json
+import sys
 from itertools import count
 from pathlib import Path
+from time import sleep
 
 import psutil
 
@@ -48,7 +50,12 @@ def measure(options: Options, folder: Path) -> list[Row]:
         sizes = sizes | LARGEST
     with servers(folder, options) as home:
         # One that is forked from the process that stands by is no child of its command, whose memory is measured.
-        (home / settings.HOME / standby.NAME).unlink()
+        asked = home / settings.HOME / standby.NAME
+        while (
+            sys.platform == "linux" and not asked.exists()
+        ):  # it may come after the worker, the last that is waited for
+            sleep(0.1)
+        asked.unlink(missing_ok=True)
         return [row for size, rounds in sizes.items() for row in _of(size, rounds, home, options)]
 
 

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 @contextmanager
 def importing() -> Iterator[None]:
     """What is imported here is never looked at by a later collection, either."""
+    collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if collects:
+            gc.enable()

@@ -116,7 +116,7 @@ def models(name: Name = None, project_name: NameOption = None, as_json: AsJson =
         "status": "status",
         "snapshot_id": "snapshot",
         "hyperparams": "hyperparams",
-        "finished_at": "trained at",
+        "finished_at": "finished at",
         "quarantine": "quarantine",
         "reason": "reason",
     }

@@ -51,7 +51,7 @@ class SnapshotRecord:
 class ModelRecord:
     """One candidate. `score` and `artifact` are None until it is trained, and for ever if it failed; when it was pruned
     the score stays, and the artifact only until its file is gone. It was recorded at `created_at`, when its run began
-    to train, and was trained or failed at `finished_at`.
+    to train, and was trained, failed or was cancelled at `finished_at`.
 
     `quarantine` is why no strategy may choose it, None where any may.
     """

@@ -214,7 +214,7 @@ def _feature_importance(names: Array, values: Array) -> Figure:
     panel = _Panel(title, across, "", (5.5, 4.2), limits, left=_width(shown) + 0.3)
     panel.bars(np.minimum(values[largest], end))
     panel.name_rows(shown)
-    ticks = MaxNLocator(9, steps=[1, 2, 2.5, 5, 10]).tick_values(0, end)
+    ticks = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(0, end)
     return panel.framed([(value, f"{value:.4g}") for value in ticks if 0 <= value <= end])
 
 

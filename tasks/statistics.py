@@ -1,7 +1,7 @@
 """What a frozen snapshot holds, column by column: exact statistics.
 
-Numbers are sorted, some columns at a time; everything follows from their order. Texts, which may be far larger, are
-counted by DuckDB, on disk if need be.
+Numbers are sorted, at least as many columns at a time as there are threads; everything follows from their order. Texts,
+which may be far larger, are counted by DuckDB, on disk if need be.
 """
 
 import math
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 THREADS = min(4, os.cpu_count() or 1)
 # Beyond this memory DuckDB spills; each thread wants its share of it.
 SETTINGS: dict[str, Any] = {"memory_limit": "512MB", "threads": THREADS}
-BATCH_CELLS, BATCH_COLUMNS = 1_000_000, 1000  # of one query, or sorted at once; longer columns are one a thread
+BATCH_CELLS, BATCH_COLUMNS = 1_000_000, 1000  # of one query, or sorted at once
 BINS = VENTILES = CATEGORIES = 20
 WIDTH = 32  # of a cell, in characters
 LIMIT = 3.5e38  # as for the rows of a snapshot; the square of what is below it is finite
@@ -93,12 +93,10 @@ def _of_numbers(file: "parquet.ParquetFile", numbers: list[int]) -> dict[int, di
         return _entry(fields[number], rows, _sorted(fields[number], column))
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for batch in _batches(numbers, rows):
-            names = [fields[number].name for number in batch]
-            table = file.read(names)
-            columns = [table[name] for name in names]  # for `a` it has read `a.b`, too
-            entries |= dict(zip(batch, pool.map(described, batch, columns), strict=True))
-            del table, columns
+        for batch in _batches(numbers, rows, THREADS):
+            table = file.reader.read_all(column_indices=batch)  # by the name `a` it would read `a.b`, too
+            entries |= dict(zip(batch, pool.map(described, batch, table.columns), strict=True))
+            del table
             pa.default_memory_pool().release_unused()
     return entries
 
@@ -144,7 +142,7 @@ def _of_texts(path: Path, columns: int, texts: list[int], rows: int) -> Iterator
     ):
         connection.execute("SET enable_progress_bar = false")  # it would go to our standard output after two seconds
         connection.execute(ROWS.format(columns=names, path=escape(str(path)).replace("'", "''")))
-        for batch in _batches(texts, rows):
+        for batch in _batches(texts, rows, 1):
             yield from _counted(connection, batch)
 
 
@@ -155,8 +153,8 @@ def _counted(connection: "DuckDBPyConnection", batch: list[int]) -> Iterator[tup
         yield number, Facts(present, distinct, [(value, -less) for less, value in top])
 
 
-def _batches(numbers: list[int], rows: int) -> Iterator[list[int]]:
-    size = min(max(BATCH_CELLS // max(rows, 1), THREADS), BATCH_COLUMNS)
+def _batches(numbers: list[int], rows: int, least: int) -> Iterator[list[int]]:
+    size = min(max(BATCH_CELLS // max(rows, 1), least), BATCH_COLUMNS)
     left = iter(numbers)
     while batch := list(islice(left, size)):
         yield batch
@@ -186,7 +184,7 @@ def _numbers(ordered: "np.ndarray[Any, Any]") -> dict[str, Any]:
 
     low, high = ordered[0].item(), ordered[-1].item()
     real = ordered.astype(np.float64, copy=False)
-    mean = float(real.mean())
+    mean = float(np.clip(real.mean(), low, high))  # rounded, it may be beside a constant
     squares = real - mean
     squares *= squares
     variance = float(squares.sum()) / (len(real) - 1) if len(real) > 1 else None

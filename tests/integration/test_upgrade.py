@@ -102,6 +102,24 @@ def test_what_may_not_be_is_refused_as_before(golden: str, statement: str) -> No
         writing.execute(text(statement))
 
 
+def test_what_others_have_made_in_it_stays(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = workspace / "registry.db"
+    monkeypatch.setenv("REGISTRY_URL", f"sqlite:///{path}")
+    golden_registry(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(registry.__file__).parent / "migrations"))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        connection.exec_driver_sql("CREATE INDEX mine ON deployments(deployed_at)")
+        connection.exec_driver_sql("CREATE VIEW \"top models\" AS SELECT *, ':x' AS said FROM trained_models")
+    engine.dispose()
+    before = guards(f"sqlite:///{path}")
+    assert session.upgrade() == ("0002", REVISION)
+    assert set(before) < set(guards(f"sqlite:///{path}"))
+
+
 def test_the_deployments_name_their_models_algorithms(golden: str) -> None:
     session.upgrade()
     with session.transaction() as reading:

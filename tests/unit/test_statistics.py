@@ -192,6 +192,11 @@ def test_a_point_in_a_name_is_no_path(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_constant_has_no_deviation(tmp_path: Path) -> None:
+    found = described(tmp_path, [123.456] * 1000)
+    assert (found["mean"], found["variance"], found["std_dev"]) == (123.456, 0, 0)
+
+
 def test_minus_zero_is_zero(tmp_path: Path) -> None:
     found = described(tmp_path, [-0.0, 0.0, -0.0])
     assert (found["distinct"], found["categories"], str(found["min"])) == (1, {"0.0": 3}, "0.0")

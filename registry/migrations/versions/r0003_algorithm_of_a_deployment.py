@@ -25,7 +25,7 @@ def upgrade() -> None:
         with op.batch_alter_table("deployments", copy_from=_deployments()) as deployments:
             deployments.alter_column("algorithm", nullable=False)
         for statement in guards:
-            op.execute(statement)
+            connection.exec_driver_sql(statement)
     else:
         op.execute("ALTER TABLE deployments DISABLE TRIGGER deployments_no_update")
         op.execute(FILLED)
@@ -39,13 +39,14 @@ def downgrade() -> None:
 
 
 def _without_guards(connection: sa.Connection) -> list[str]:
-    """Drops the views and this table's triggers, and returns what makes them again."""
+    """Drops views, triggers and other people's indexes of the table, and returns what makes them again."""
     guards = connection.exec_driver_sql(
-        "SELECT type, name, sql FROM sqlite_master WHERE type = 'view' OR type = 'trigger' AND tbl_name = 'deployments'"
-        " ORDER BY rowid"
+        "SELECT type, name, sql FROM sqlite_master WHERE type IN ('view', 'trigger') OR type = 'index' AND"
+        " tbl_name = 'deployments' AND sql IS NOT NULL AND name <> 'ix_deployments_of_model' ORDER BY rowid"
     ).all()
-    for kind, name, _ in guards:
-        op.execute(f"DROP {kind} {name}")
+    for kind, name, _ in sorted(guards, key=lambda guard: guard[0] == "view"):  # a view takes its triggers along
+        quoted = name.replace('"', '""')
+        connection.exec_driver_sql(f'DROP {kind} "{quoted}"')
     return [sql for _, _, sql in guards]
 
 
