@@ -9,7 +9,7 @@ import json
 import sys
 from itertools import count
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 import psutil
 
@@ -50,13 +50,17 @@ def measure(options: Options, folder: Path) -> list[Row]:
         sizes = sizes | LARGEST
     with servers(folder, options) as home:
         # One that is forked from the process that stands by is no child of its command, whose memory is measured.
-        asked = home / settings.HOME / standby.NAME
-        while (
-            sys.platform == "linux" and not asked.exists()
-        ):  # it may come after the worker, the last that is waited for
-            sleep(0.1)
-        asked.unlink(missing_ok=True)
+        if sys.platform == "linux":
+            _nobody_stands_by(home / settings.HOME / standby.NAME)
         return [row for size, rounds in sizes.items() for row in _of(size, rounds, home, options)]
+
+
+def _nobody_stands_by(asked: Path) -> None:
+    """It may begin after the worker, which is the last that `servers` waits for."""
+    until = monotonic() + 60
+    while not asked.exists() and monotonic() < until:
+        sleep(0.1)
+    asked.unlink()
 
 
 def _of(size: int, rounds: int, home: Path, options: Options) -> list[Row]:
