@@ -2,11 +2,14 @@
 
 Every training is of a new project beside running servers, so its rows are read, frozen and fitted. The bare fit reads
 the same file with pandas, splits, fits and scores the same two models with all cores. The peak of memory is the
-kernel's, of the largest process; for four candidates it is what all processes of a training have together (PSS).
+kernel's, of the largest process, in trainings of their own; for four candidates it is what all processes of a training
+have together (PSS).
 """
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from time import monotonic, sleep
@@ -49,18 +52,23 @@ def measure(options: Options, folder: Path) -> list[Row]:
     if options.full or (not options.quick and psutil.virtual_memory().available > LARGEST_WANTS):
         sizes = sizes | LARGEST
     with servers(folder, options) as home:
-        # One that is forked from the process that stands by is no child of its command, whose memory is measured.
-        if sys.platform == "linux":
-            _nobody_stands_by(home / settings.HOME / standby.NAME)
         return [row for size, rounds in sizes.items() for row in _of(size, rounds, home, options)]
 
 
-def _nobody_stands_by(asked: Path) -> None:
-    """It may begin after the worker, which is the last that `servers` waits for."""
-    until = monotonic() + 60
-    while not asked.exists() and monotonic() < until:
+@contextmanager
+def _nobody_stands_by(home: Path) -> Iterator[None]:
+    """A training that is forked from the process that stands by is no child of its command, whose memory is measured.
+
+    That process may begin after the worker, which is the last that `servers` waits for.
+    """
+    asked, until = home / settings.HOME / standby.NAME, monotonic() + 60
+    while sys.platform == "linux" and not asked.exists() and monotonic() < until:
         sleep(0.1)
-    asked.unlink()
+    with suppress(FileNotFoundError):
+        aside = asked.rename(asked.with_suffix(".aside"))
+    yield
+    with suppress(FileNotFoundError):
+        aside.rename(asked)
 
 
 def _of(size: int, rounds: int, home: Path, options: Options) -> list[Row]:
@@ -86,17 +94,17 @@ def _of(size: int, rounds: int, home: Path, options: Options) -> list[Row]:
 
     found = alternately(rounds, {"ours": ours, BARE: bare})
     check_equal(found["ours"][0].scores, found[BARE][0].scores, BARE)
-    peaks = alternately(min(rounds, 2), {"four": lambda: together(FOUR), "one": lambda: together(ONE)})
-    return _lines(size, found, peaks)
-
-
-def _lines(size: int, found: dict[str, list[Trained]], peaks: dict[str, list[float]]) -> list[Row]:
     seconds = {name: [each.ran.seconds for each in trained] for name, trained in found.items()}
-    memory = {name: [each.ran.peak_mb for each in trained] for name, trained in found.items()}
+    with _nobody_stands_by(home):
+        peaks = alternately(
+            min(rounds, 2),
+            {"two": lambda: ours().ran.peak_mb, "four": lambda: together(FOUR), "one": lambda: together(ONE)},
+        )
+    bare_peaks = [each.ran.peak_mb for each in found[BARE]][: len(peaks["two"])]
     times, room, more = ("≤ 1.3", "≤ 1.5", "≤ 1.5") if size in LARGEST else ("", "", "")
     what = f"{size:,} rows"
     return [
         Row("rows", f"{what}, linear and xgboost", "s", seconds["ours"], BARE, seconds[BARE], times),
-        Row("rows", f"{what}, peak memory", "MB", memory["ours"], BARE, memory[BARE], room),
+        Row("rows", f"{what}, peak memory", "MB", peaks["two"], BARE, bare_peaks, room),
         Row("rows", f"{what}, peak memory of four candidates", "MB", peaks["four"], "of one", peaks["one"], more),
     ]

@@ -6,7 +6,7 @@ from prefect import flow
 
 from registry.values import DeployResult
 from tasks.algorithms import AlgorithmName
-from tasks.flow_runs import ended, tagged
+from tasks.flow_runs import ended, tag
 from tasks.promotion import Asked, checked_deploy, deploy_model, said
 from tasks.reports import report_deploy
 from tasks.requests import request_key
@@ -161,7 +161,7 @@ def rollback(
 
 
 def _deploy(asked: Asked) -> DeployResult:
-    with tagged(asked.wish.project_name):
-        result = deploy_model(asked, request_key())
-        report_deploy(result, asked)
+    tag(asked.wish.project_name)
+    result = deploy_model(asked, request_key())
+    report_deploy(result, asked)
     return ended(said(result, asked), result)

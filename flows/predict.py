@@ -4,7 +4,7 @@ from typing import Literal
 
 from prefect import flow
 
-from tasks.flow_runs import ended, tagged
+from tasks.flow_runs import ended, tag
 from tasks.predictions import PredictResult, said, score_rows
 from tasks.reports import report_predictions
 from tasks.requests import request_key
@@ -25,7 +25,7 @@ def predict(
     Returns:
         How many rows were scored, and by which model.
     """
-    with tagged(project_name):
-        result = score_rows(project_name, relation_name, output, if_exists, request_key())
-        report_predictions(result)
+    tag(project_name)
+    result = score_rows(project_name, relation_name, output, if_exists, request_key())
+    report_predictions(result)
     return ended(said(result), result)

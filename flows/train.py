@@ -7,7 +7,7 @@ from prefect import flow
 from tasks.algorithms import AlgorithmName
 from tasks.cluster import check_cluster
 from tasks.comparison import predictions_kept
-from tasks.flow_runs import ended, tagged, turn
+from tasks.flow_runs import ended, tag, turn
 from tasks.life import CandidateRunner, alive
 from tasks.promotion import promote
 from tasks.reports import TrainResult, report_training
@@ -96,7 +96,8 @@ def train(
     )
     automatic_deploy = checked_switch("automatic_deploy", automatic_deploy)
     check_cluster()
-    with tagged(request.project_name), turn(request.project_name):
+    tag(request.project_name)
+    with turn(request.project_name):
         training = take_snapshot(request, request_key())
         threads = threads_each(training)
         with training_run(training.run), cores_shared(threads), rows_kept(), predictions_kept():

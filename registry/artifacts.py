@@ -47,6 +47,7 @@ TRUSTED_TYPES = (
     "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
     "numpy.max",
+    "numpy.median",
     "numpy.min",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
@@ -100,7 +101,7 @@ def verified(artifact: Artifact) -> Iterator[Path]:
     Raises:
         ArtifactMissing, ArtifactChanged: as `load_pipeline` says.
     """
-    local = _local(artifact.uri)
+    local = local_path(artifact.uri)
     if local is None:
         yield _cached(artifact)
     else:
@@ -110,7 +111,7 @@ def verified(artifact: Artifact) -> Iterator[Path]:
 
 def is_gone(artifact: Artifact) -> bool | None:
     """Whether a local store has lost the file; None: it is in a remote one, which is not asked."""
-    local = _local(artifact.uri)
+    local = local_path(artifact.uri)
     return None if local is None else not local.exists()
 
 
@@ -132,7 +133,8 @@ def _check(path: Path, artifact: Artifact) -> None:
         )
 
 
-def _local(uri: str) -> Path | None:
+def local_path(uri: str) -> Path | None:
+    """Where a file of a local store is; None for one that another machine keeps."""
     parts = urlsplit(uri)
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 

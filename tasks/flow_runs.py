@@ -10,7 +10,6 @@ from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from httpx import HTTPError
-from prefect import tags
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
@@ -57,19 +56,21 @@ STEP: dict[str, Any] = {
 }
 
 
-@contextmanager
-def tagged(project_name: str) -> Iterator[None]:
-    """The flow run and its tasks can be found by their project."""
-    tag = f"project:{project_name}"
+def tag(project_name: str) -> None:
+    """The flow run can be found by its project.
+
+    Not its tasks: Prefect asks for a limit of each tag before a task begins, and its server with SQLite then answers
+    503, which costs two seconds, whenever it has just written something else.
+    """
     context = FlowRunContext.get()
-    if context and context.flow_run:
-        try:
-            with get_client(sync_client=True) as client:
-                client.update_flow_run(context.flow_run.id, tags=sorted({*context.flow_run.tags, tag}))
-        except (PrefectHTTPStatusError, HTTPError) as error:  # a rollback does not wait for its tag
-            log.warning("the run has no tag %s: %s", tag, error)
-    with tags(tag):
-        yield
+    if not (context and context.flow_run):
+        return
+    tags = sorted({*context.flow_run.tags, f"project:{project_name}"})
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(context.flow_run.id, tags=tags)
+    except (PrefectHTTPStatusError, HTTPError) as error:  # a rollback does not wait for its tag
+        log.warning("the run has no tag project:%s: %s", project_name, error)
 
 
 def lasting_server() -> str | None:

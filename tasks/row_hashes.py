@@ -42,25 +42,32 @@ def _bits(column: "pa.ChunkedArray[Any]") -> Hashes:
     import pyarrow as pa
     from pyarrow import compute
 
-    kind, gaps = column.type, column.is_null(nan_is_null=True).to_numpy().astype(bool)
+    kind = column.type
     if pa.types.is_large_string(kind) or pa.types.is_string(kind):
         coded = column.combine_chunks().dictionary_encode()
         coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
         texts = np.array([_digest(text) for text in coded.dictionary.to_pylist()] or [GAP], np.uint64)
         bits = texts[coded.indices.fill_null(0).to_numpy(zero_copy_only=False)]
+        gaps = column.is_null().to_numpy()
     elif pa.types.is_timestamp(kind):
         moments = column.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.int64())
         bits = compute.fill_null(moments, 0).to_numpy().view(np.uint64)
+        gaps = column.is_null().to_numpy()
     else:
-        numbers = compute.fill_null(column.cast(pa.float64(), safe=False), 0.0).to_numpy()
+        numbers = column.cast(pa.float64(), safe=False).to_numpy()
         bits = (numbers + 0.0).view(np.uint64)  # -0.0 is 0.0
-    return np.where(gaps, GAP, bits)
+        gaps = np.isnan(numbers)
+    return np.where(gaps, GAP, bits) if gaps.any() else bits
 
 
 def _mixed(bits: Hashes) -> Hashes:
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+    """In their place."""
+    bits ^= bits >> np.uint64(30)
+    bits *= np.uint64(0xBF58476D1CE4E5B9)
+    bits ^= bits >> np.uint64(27)
+    bits *= np.uint64(0x94D049BB133111EB)
+    bits ^= bits >> np.uint64(31)
+    return bits
 
 
 def _digest(text: str) -> np.uint64:

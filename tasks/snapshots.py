@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,16 +24,15 @@ from tasks.checks import check_sides, check_strata, checked_rows
 from tasks.flow_runs import STEP
 from tasks.requests import TrainingRequest
 from tasks.row_hashes import STORED, Hashes, row_hashes
-from tasks.statistics import column_statistics
+from tasks.statistics import THREADS, column_statistics
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import pyarrow as pa
-    from pyarrow import parquet
 
 log = logging.getLogger("frontrunner")
-WRITTEN_ROWS = 50_000  # at a time
+WRITTEN_VALUES, HASHED_ROWS = 8_000_000, 50_000  # at a time
 GOLDEN_ROWS, GOLDEN_AMONG = 5, 100
 LARGE_BYTES = 100_000_000  # of a snapshot's rows as float64
 _reading = Lock()  # candidates of one process start together: the first one reads, the others find it read
@@ -179,17 +179,25 @@ def _golden_rows(table: "pa.Table") -> list[list[Any]]:
 
 
 def _write(path: Path, hashes: Path, table: "pa.Table", order: "np.ndarray[Any, Any]") -> None:
-    """Part by part, so that the table is there only once."""
+    """Part by part, so that the table is there only once; one is written while the next one is taken."""
     import pyarrow as pa
     from pyarrow import parquet
 
     repeating = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
-    with parquet.ParquetWriter(path, table.schema, use_dictionary=repeating) as file, hashes.open("wb") as beside:
-        for start in range(0, len(order), WRITTEN_ROWS):
-            part = table.take(order[start : start + WRITTEN_ROWS])
-            file.write_table(part)
-            beside.write(row_hashes(part).astype(STORED).tobytes())
-            pa.default_memory_pool().release_unused()
+    rows = max(HASHED_ROWS, WRITTEN_VALUES // table.num_columns)
+    with (
+        parquet.ParquetWriter(path, table.schema, use_dictionary=repeating) as file,
+        hashes.open("wb") as beside,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        written = pool.submit(lambda: None)
+        for start in range(0, len(order), rows):
+            part = table.take(order[start : start + rows])
+            written.result()
+            written = pool.submit(file.write_table, part)
+            for at in range(0, len(part), HASHED_ROWS):
+                beside.write(row_hashes(part.slice(at, HASHED_ROWS)).astype(STORED).tobytes())
+        written.result()
 
 
 def split(
@@ -311,22 +319,27 @@ def _read(
         X = file.read(small).to_pandas()
         if large:
             numbers = [field.name for field in features if _is_number(field.type)]
-            X = pd.concat([_float32(file, numbers), X], axis="columns")
+            X = pd.concat([_float32(path, len(labels), numbers), X], axis="columns")
     targets = [_labels(labels[name]) for name in y_column_names]
     y = targets[0] if len(targets) == 1 else np.column_stack(targets)
     return Rows(X.iloc[:train_rows], y[:train_rows], X.iloc[train_rows:], y[train_rows:])
 
 
-def _float32(file: "parquet.ParquetFile", names: list[str]) -> "pd.DataFrame":
+def _float32(path: Path, rows: int, names: list[str]) -> "pd.DataFrame":
     """Columns of numbers as one block, filled column by column: there is never a second copy of them."""
     import numpy as np
     import pandas as pd
-    import pyarrow as pa
+    from pyarrow import parquet
 
-    block = np.empty((file.metadata.num_rows, len(names)), np.float32, order="F")
-    for column, name in enumerate(names):
-        block[:, column] = file.read([name], use_threads=False)[name].to_numpy()
-        pa.default_memory_pool().release_unused()
+    block = np.empty((rows, len(names)), np.float32, order="F")
+
+    def fill(first: int) -> None:
+        with parquet.ParquetFile(path) as file:  # no two threads may share one
+            for column in range(first, len(names), THREADS):
+                block[:, column] = file.read([names[column]], use_threads=False)[0].to_numpy()
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(fill, range(THREADS)))
     return pd.DataFrame(block, columns=names, copy=False)
 
 

@@ -1,11 +1,17 @@
 """What a frozen snapshot holds, column by column: exact statistics.
 
-Numbers are sorted, at least as many columns at a time as there are threads; everything follows from their order. Texts,
-which may be far larger, are counted by DuckDB, on disk if need be.
+Numbers are sorted, as many columns at a time as there are threads; everything follows from their order. Texts, which
+may be far larger, are counted by DuckDB, on disk if need be.
+
+Many rows are described by a process of its own, whose numpy is without AVX-512: its sort takes up to seven times as
+long as that by AVX2 on AMD's Zen 4 (x86-simd-sort's issue 6), and numpy chooses when it is loaded.
 """
 
+import json
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -21,12 +27,13 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
-    from pyarrow import parquet
 
 THREADS = min(4, os.cpu_count() or 1)
 # Beyond this memory DuckDB spills; each thread wants its share of it.
 SETTINGS: dict[str, Any] = {"memory_limit": "512MB", "threads": THREADS}
 BATCH_CELLS, BATCH_COLUMNS = 1_000_000, 1000  # of one query, or sorted at once
+MANY_CELLS = 10_000_000  # are worth the half of a second that a process takes to begin
+PROCESS = "import sys; sys.path.append(sys.argv[1]); from tasks.statistics import tell; tell(sys.argv[2])"
 BINS = VENTILES = CATEGORIES = 20
 WIDTH = 32  # of a cell, in characters
 LIMIT = 3.5e38  # as for the rows of a snapshot; the square of what is below it is finite
@@ -65,13 +72,50 @@ def column_statistics(path: Path) -> list[dict[str, Any]]:
     """
     from pyarrow import parquet
 
+    metadata = parquet.read_metadata(path)
+    if metadata.num_rows * metadata.num_columns > MANY_CELLS:
+        return _by_process(path)
+    return _described(path)
+
+
+def _by_process(path: Path) -> list[dict[str, Any]]:
+    """The same from a process of its own."""
+    import numpy as np
+
+    loops = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
+    beyond = " ".join(name for name in loops if "512" in name or name == "X86_V4")
+    env = os.environ | {"NPY_DISABLE_CPU_FEATURES": beyond}
+    env.pop("NPY_ENABLE_CPU_FEATURES", None)  # numpy takes one of them
+    home = str(Path(__file__).parents[1])
+    command = [sys.executable, "-P", "-c", PROCESS, home, str(path)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603  (our own module)
+    if done.returncode:
+        raise RuntimeError(f"the statistics' process ended with {done.returncode}: {done.stderr[-2000:]}")
+    said: dict[str, Any] = json.loads(done.stdout)
+    if "refused" in said:
+        raise BadData(said["refused"])
+    found: list[dict[str, Any]] = said["columns"]
+    return found
+
+
+def tell(path: str) -> None:
+    """What that process does: it prints them as JSON, or why the rows are refused."""
+    try:
+        print(json.dumps({"columns": _described(Path(path))}))
+    except BadData as error:
+        print(json.dumps({"refused": str(error)}))
+
+
+def _described(path: Path) -> list[dict[str, Any]]:
+    from pyarrow import parquet
+
     with parquet.ParquetFile(path) as file:
         rows, fields = file.metadata.num_rows, list(file.schema_arrow)
         texts = [number for number, field in enumerate(fields) if not _is_numeric(field.type)]
         numbers = [number for number, field in enumerate(fields) if _is_numeric(field.type)]
         found = dict(_of_texts(path, len(fields), texts, rows))
         entries = {number: _entry(fields[number], rows, facts) for number, facts in found.items()}
-        entries |= _of_numbers(file, numbers)
+    entries |= _of_numbers(path, numbers, rows)
     return [entries.get(number) or _entry(field, rows, Facts(0, 0, [])) for number, field in enumerate(fields)]
 
 
@@ -82,23 +126,25 @@ def _is_numeric(kind: "pa.DataType") -> bool:
     return _unit(kind) is not None or any(is_one(kind) for is_one in numeric)
 
 
-def _of_numbers(file: "parquet.ParquetFile", numbers: list[int]) -> dict[int, dict[str, Any]]:
+def _of_numbers(path: Path, numbers: list[int], rows: int) -> dict[int, dict[str, Any]]:
     """Entries by the number of a column. Sorting leaves Python's lock to the other threads."""
-    import pyarrow as pa
+    from pyarrow import parquet
 
-    entries: dict[int, dict[str, Any]] = {}
-    rows, fields = file.metadata.num_rows, list(file.schema_arrow)
+    batches = list(_batches(numbers, rows))
 
-    def described(number: int, column: "pa.ChunkedArray[Any]") -> dict[str, Any]:
-        return _entry(fields[number], rows, _sorted(fields[number], column))
+    def described(first: int) -> dict[int, dict[str, Any]]:
+        entries: dict[int, dict[str, Any]] = {}
+        with parquet.ParquetFile(path) as file:  # no two threads may share one
+            fields = list(file.schema_arrow)
+            for batch in batches[first::THREADS]:
+                # By the name `a` it would read `a.b`, too.
+                columns = file.reader.read_all(column_indices=batch, use_threads=False).columns
+                for number, column in zip(batch, columns, strict=True):
+                    entries[number] = _entry(fields[number], rows, _sorted(fields[number], column))
+        return entries
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for batch in _batches(numbers, rows, THREADS):
-            table = file.reader.read_all(column_indices=batch)  # by the name `a` it would read `a.b`, too
-            entries |= dict(zip(batch, pool.map(described, batch, table.columns), strict=True))
-            del table
-            pa.default_memory_pool().release_unused()
-    return entries
+        return {number: entry for found in pool.map(described, range(THREADS)) for number, entry in found.items()}
 
 
 def _sorted(field: "pa.Field[Any]", column: "pa.ChunkedArray[Any]") -> Facts:
@@ -113,15 +159,21 @@ def _sorted(field: "pa.Field[Any]", column: "pa.ChunkedArray[Any]") -> Facts:
         column = column.cast(pa.int64())
     elif not pa.types.is_integer(field.type):
         column = column.cast(pa.float64())
-    values = column.drop_null().to_numpy()
-    if values.dtype.kind == "f":
-        values = values[~np.isnan(values)] + 0.0  # which makes -0 a 0
-    ordered = np.sort(values)
+    ordered = (column.drop_null() if column.null_count else column).to_numpy()
+    if ordered.dtype.kind == "f":
+        ordered = ordered + 0.0  # which makes -0 a 0
+        ordered.sort()
+        ordered = ordered[: np.searchsorted(ordered, np.nan)]  # NaN are last
+    else:
+        ordered = np.sort(ordered)
     if not len(ordered):
         return Facts(0, 0, [])
     if not unit and max(-ordered[0].item(), ordered[-1].item()) > LIMIT:
         raise BadData(f"column {field.name!r} has values that are infinite or beyond 3.4e38: mend the rows")
-    starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
+    changes = ordered[1:] != ordered[:-1]
+    if changes.all() and len(ordered) > CATEGORIES:  # each is another, as nearly always of many measurements
+        return Facts(len(ordered), len(ordered), [(ordered[0].item(), 1)], ordered)
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
     counts = np.diff(starts, append=len(ordered))
     few = len(starts) <= CATEGORIES
     most = np.argsort(-counts, kind="stable") if few else [np.argmax(counts)]
@@ -142,7 +194,7 @@ def _of_texts(path: Path, columns: int, texts: list[int], rows: int) -> Iterator
     ):
         connection.execute("SET enable_progress_bar = false")  # it would go to our standard output after two seconds
         connection.execute(ROWS.format(columns=names, path=escape(str(path)).replace("'", "''")))
-        for batch in _batches(texts, rows, 1):
+        for batch in _batches(texts, rows):
             yield from _counted(connection, batch)
 
 
@@ -153,8 +205,8 @@ def _counted(connection: "DuckDBPyConnection", batch: list[int]) -> Iterator[tup
         yield number, Facts(present, distinct, [(value, -less) for less, value in top])
 
 
-def _batches(numbers: list[int], rows: int, least: int) -> Iterator[list[int]]:
-    size = min(max(BATCH_CELLS // max(rows, 1), least), BATCH_COLUMNS)
+def _batches(numbers: list[int], rows: int) -> Iterator[list[int]]:
+    size = min(max(BATCH_CELLS // max(rows, 1), 1), BATCH_COLUMNS)
     left = iter(numbers)
     while batch := list(islice(left, size)):
         yield batch

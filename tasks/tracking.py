@@ -4,6 +4,7 @@ Explicit ids and one batch a call: MLflow's fluent functions keep an active run 
 """
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from prefect.runtime import flow_run
 
 from registry import settings
-from registry.artifacts import TRUSTED_TYPES, bound_mlflow, describe, verified
+from registry.artifacts import TRUSTED_TYPES, bound_mlflow, describe, local_path, verified
 from registry.errors import CandidateFailed, TrackingUnavailable, without_credentials
 from registry.values import Artifact, ModelRecord, SnapshotRecord
 from tasks.requests import TrainingRequest
@@ -102,9 +103,20 @@ def save_rows(run: Run, path: Path) -> Artifact:
 
 def save_file(run: Run, path: Path, folder: str) -> Artifact:
     """Puts a file into a folder of the run's."""
+    uri = f"{run.artifact_uri}/{folder}/{path.name}"
     with translated():
+        _link(path, uri)
         client().log_artifact(run.id, str(path), folder)
-    return describe(path, f"{run.artifact_uri}/{folder}/{path.name}")
+    return describe(path, uri)
+
+
+def _link(path: Path, uri: str) -> None:
+    """A store on the same disk has the file at once, by another name; MLflow then finds that it is there already."""
+    there = local_path(uri)
+    if there is not None:
+        there.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # another disk, or one without links: MLflow copies it
+            os.link(path, there)
 
 
 def log_training(run: Run, request: TrainingRequest, snapshot: SnapshotRecord) -> None:

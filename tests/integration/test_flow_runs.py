@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-from prefect.client.schemas.objects import Artifact
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import Artifact, TaskRun
 
 from flows.deploy import deploy, rollback
 from registry.errors import (
@@ -60,6 +60,7 @@ class TestThePageOfADeploy:
         with get_client(sync_client=True) as client:
             run = client.read_flow_run(state.state_details.flow_run_id)
             assert "project:churn" in run.tags
+        assert {tuple(each.tags) for each in tasks_of(run.id)} == {()}, "Prefect would ask for a limit of each tag"
         page = page_of(run.id)
         assert page.key == "churn-deploy"
         assert page.description == state.message
@@ -158,6 +159,16 @@ class TestRetries:
             tries(BadData("a column is missing"), until=2)
         with pytest.raises(CandidateFailed):
             tries(CandidateFailed("svm: it does not converge"), until=2)
+
+
+def tasks_of(flow_run_id: UUID) -> list[TaskRun]:
+    """The server learns of them from events, some time later."""
+    of_run, until = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])), time.monotonic() + 60
+    with get_client(sync_client=True) as client:
+        while not (tasks := client.read_task_runs(flow_run_filter=of_run)):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    return tasks
 
 
 def page_of(run_id: UUID) -> Artifact:
