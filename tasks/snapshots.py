@@ -312,7 +312,7 @@ def _read(
     from pyarrow import parquet
 
     with verified(artifact) as path:
-        file = parquet.ParquetFile(path)
+        file = parquet.ParquetFile(path, pre_buffer=False)
         labels = file.read(list(y_column_names))
         features = [field for field in file.schema_arrow if field.name not in y_column_names]
         small = [field.name for field in features if not (large and _is_number(field.type))]
@@ -334,7 +334,7 @@ def _float32(path: Path, rows: int, names: list[str]) -> "pd.DataFrame":
     block = np.empty((rows, len(names)), np.float32, order="F")
 
     def fill(first: int) -> None:
-        with parquet.ParquetFile(path) as file:  # no two threads may share one
+        with parquet.ParquetFile(path, pre_buffer=False) as file:  # no two threads may share one
             for column in range(first, len(names), THREADS):
                 block[:, column] = file.read([names[column]], use_threads=False)[0].to_numpy()
 

@@ -167,7 +167,8 @@ def _read_csv(path: Path) -> "pa.Table":
 def _read_parquet(path: Path) -> "pa.Table":
     from pyarrow import parquet
 
-    file = parquet.ParquetFile(path)
+    # Else the file's bytes would stay beside the table that they become.
+    file = parquet.ParquetFile(path, pre_buffer=False)
     _refuse_beyond_memory(path.name, file.metadata.num_rows * file.metadata.num_columns * NUMBER_BYTES)
     table = file.read()
     table.validate(full=True)  # else text that is no UTF-8 is noticed by whoever reads it first

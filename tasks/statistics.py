@@ -134,7 +134,7 @@ def _of_numbers(path: Path, numbers: list[int], rows: int) -> dict[int, dict[str
 
     def described(first: int) -> dict[int, dict[str, Any]]:
         entries: dict[int, dict[str, Any]] = {}
-        with parquet.ParquetFile(path) as file:  # no two threads may share one
+        with parquet.ParquetFile(path, pre_buffer=False) as file:  # no two threads may share one
             fields = list(file.schema_arrow)
             for batch in batches[first::THREADS]:
                 # By the name `a` it would read `a.b`, too.

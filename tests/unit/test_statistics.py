@@ -13,6 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from registry.errors import BadData
+from tasks import statistics
 from tasks.statistics import BATCH_COLUMNS, column_statistics, statistics_table
 
 ROWS = 1003
@@ -231,6 +232,37 @@ def test_the_table_has_a_line_for_each_column(tmp_path: Path) -> None:
         lines[3][4] + " (3)",
     ]
     assert lines[4] == ["nothing", "null", "3", "0", "", "", "", "", "", ""]
+
+
+class TestManyRows:
+    """They are described by a process of its own."""
+
+    @pytest.fixture(autouse=True)
+    def many(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(statistics, "MANY_CELLS", 0)
+
+    def test_its_figures_are_the_same(self, tmp_path: Path, of_numeric: dict[str, dict[str, Any]]) -> None:
+        day = [pd.Timestamp("2026", tz="Europe/Rome")] * ROWS
+        found = {each["name"]: each for each in column_statistics(write(tmp_path, NUMERIC | {"é": ["ß"] * ROWS, "day": day}))}
+        assert {name: found[name] for name in NUMERIC} == of_numeric
+        assert (found["é"]["mode"], found["day"]["min"]) == ("ß", "2025-12-31T23:00:00+00:00")
+
+    def test_what_it_refuses_is_said(self, tmp_path: Path) -> None:
+        with pytest.raises(BadData, match="column 'x' has values that are infinite"):
+            described(tmp_path, [1.0, float("inf")])
+
+    def test_its_end_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(statistics, "PROCESS", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+        with pytest.raises(RuntimeError, match="process ended with -9"):
+            described(tmp_path, [1.0, 2.0])
+
+    def test_it_sorts_by_what_every_machine_has_fast(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        told = "import sys, numpy; sys.exit(str(numpy.show_config(mode='dicts')['SIMD Extensions']['found']))"
+        monkeypatch.setattr(statistics, "PROCESS", told)
+        with pytest.raises(RuntimeError, match=r"\[.*\]") as raised:
+            described(tmp_path, [1.0, 2.0])
+        assert "512" not in str(raised.value)
+        assert "X86_V4" not in str(raised.value)
 
 
 # The kernel's own figures of this process: getrusage's peak starts at that of the process that started it.
