@@ -118,7 +118,7 @@ def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
         where = relation_name if len(targets) == 1 else f"{relation_name}, {target!r},"
         check_sides(labels[train], labels[test], request.task, where)
     features = [name for name in table.column_names if name not in targets]
-    if all(table[name].take(train).null_count == len(train) for name in features):
+    if all(table[name].null_count and table[name].take(train).null_count == len(train) for name in features):
         raise BadData(f"no column of {relation_name} beside the target has a value in the training rows")
     check_choices(request, table.select(features))
     path, hashes = folder / "rows.parquet", folder / "rows.hashes"
@@ -212,7 +212,7 @@ def split(
         BadData: one side would be too small, or a class cannot be on both.
     """
     import numpy as np
-    from sklearn.model_selection import train_test_split
+    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
     rows = len(labels)
     shares = test_size < 1
@@ -222,14 +222,13 @@ def split(
         raise BadData(
             f"{rows} rows with test_size {test_size} leave {rows - k} to fit and {k} to test: at least 2 each"
         )
-    positions = np.arange(rows)
     if sampling is Sampling.LAST:
+        positions = np.arange(rows)
         return positions[:-k], positions[-k:]
     if sampling is Sampling.STRATIFIED:
         check_strata(labels, k, kind)
-    stratify = labels if sampling is Sampling.STRATIFIED else None
-    size = test_size if shares else k
-    train, test = train_test_split(positions, test_size=size, random_state=seed, stratify=stratify)
+    splitter = StratifiedShuffleSplit if sampling is Sampling.STRATIFIED else ShuffleSplit
+    train, test = next(splitter(1, test_size=k, train_size=rows - k, random_state=seed).split(labels, labels))
     return train, test
 
 

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from sklearn.model_selection import train_test_split
 
 from registry.errors import BadData, UnknownColumn
 from registry.vocabulary import Sampling, Task
+from tasks import snapshots
 from tasks.checks import checked_rows
+from tasks.row_hashes import STORED, row_hashes
 from tasks.snapshots import freeze, split
 from tests.support.requests import request
 
@@ -179,6 +182,21 @@ def test_a_frozen_file_has_the_training_rows_first(tmp_path: Path) -> None:
     assert (frozen.train_rows, frozen.test_rows) == (4, 2)
     assert list(pd.read_parquet(frozen.path)["x"]) == [1, 2, 3, 4, 5, 6]
     assert [column["name"] for column in frozen.columns] == ["x", "y"]
+
+
+def test_parts_of_a_file_are_in_their_order_with_the_hashes_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "WRITTEN_VALUES", 300)
+    monkeypatch.setattr(snapshots, "HASHED_ROWS", 17)
+    whole = table(pd.DataFrame({"x": np.arange(1003.0), "text": [f"t{i % 7}" for i in range(1003)], "y": labels(1003)}))
+    frozen = freeze(whole, request(CLASSIFICATION, test_sampling=Sampling.RANDOM, seed=3), tmp_path)
+    assert parquet.read_metadata(frozen.path).num_row_groups == 11
+    written = parquet.read_table(frozen.path)
+    train, test = split(labels(1003), CLASSIFICATION, 0.34, Sampling.RANDOM, 3)
+    assert written["x"].to_pylist() == [*train, *test]
+    assert written["text"].to_pylist() == [f"t{i % 7}" for i in [*train, *test]]
+    assert np.array_equal(np.fromfile(frozen.hashes, STORED), row_hashes(written))
 
 
 @pytest.mark.parametrize(

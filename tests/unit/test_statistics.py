@@ -243,7 +243,9 @@ class TestManyRows:
 
     def test_its_figures_are_the_same(self, tmp_path: Path, of_numeric: dict[str, dict[str, Any]]) -> None:
         day = [pd.Timestamp("2026", tz="Europe/Rome")] * ROWS
-        found = {each["name"]: each for each in column_statistics(write(tmp_path, NUMERIC | {"é": ["ß"] * ROWS, "day": day}))}
+        found = {
+            each["name"]: each for each in column_statistics(write(tmp_path, NUMERIC | {"é": ["ß"] * ROWS, "day": day}))
+        }
         assert {name: found[name] for name in NUMERIC} == of_numeric
         assert (found["é"]["mode"], found["day"]["min"]) == ("ß", "2025-12-31T23:00:00+00:00")
 
