@@ -64,11 +64,14 @@ def _nobody_stands_by(home: Path) -> Iterator[None]:
     asked, until = home / settings.HOME / standby.NAME, monotonic() + 60
     while sys.platform == "linux" and not asked.exists() and monotonic() < until:
         sleep(0.1)
+    aside = asked.with_suffix(".aside")
     with suppress(FileNotFoundError):
-        aside = asked.rename(asked.with_suffix(".aside"))
-    yield
-    with suppress(FileNotFoundError):
-        aside.rename(asked)
+        asked.rename(aside)
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            aside.rename(asked)
 
 
 def _of(size: int, rounds: int, home: Path, options: Options) -> list[Row]:

@@ -112,14 +112,10 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    from tasks.processes import end_with
+
+    Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     with importing():
         import uvicorn
         from prefect.server.api.server import create_app

@@ -121,7 +121,7 @@ def _plain_numbers(column: "pa.ChunkedArray[Any]", where: str) -> "pa.ChunkedArr
         raise BadData(f"{where} has values that are infinite or beyond 3.4e38: mend the rows")
     if types.is_integer(column.type) and largest > EXACT:
         log.warning("%s holds whole numbers above 2^53: read as floats, they lose their last digits", where)
-    return column.cast(pa.float64()) if types.is_uint64(column.type) else column
+    return column.cast(pa.float64(), safe=False) if types.is_uint64(column.type) else column
 
 
 def _largest(column: "pa.ChunkedArray[Any]") -> float:

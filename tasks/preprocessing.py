@@ -25,7 +25,9 @@ from registry.vocabulary import Task
 
 ONE_HOT_CATEGORIES = 20  # a text column with more categories than this is target-encoded
 MOST_CATEGORIES = 1000  # of a one-hot column; the rare ones above share one
-FITTED_VALUES = 32_000_000  # at a time: an imputer takes several times the memory of its columns
+# Fitted at a time, by a thread: an imputer takes several times the memory of its columns. Columns one by one would make
+# a matrix by rows, which takes longer to put together and to fit.
+FITTED_VALUES, FITTED_COLUMNS = 8_000_000, 2
 LISTED = 5
 
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -35,7 +37,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 IMPUTERS: dict[str, dict[str, Any]] = {
     "mean": {"strategy": "mean"},
-    "median": {"strategy": np.median},  # by that name it would sort a masked array, 15 times as long
+    "median": {"strategy": np.median},  # by that name it would sort a masked array, five times as long
     "mode": {"strategy": "most_frequent"},
     "min": {"strategy": np.min},
     "max": {"strategy": np.max},
@@ -94,7 +96,7 @@ def preprocessor(task: Task, X: pd.DataFrame, chosen: dict[str, Choice], *, seed
         elif choice["encode"] != "dropped":
             groups.setdefault(str(choice), (choice, []))[1].append(name)
     folds = KFold(min(5, len(X)), shuffle=True, random_state=seed)
-    at_once = max(1, FITTED_VALUES // len(X))
+    at_once = max(FITTED_COLUMNS, FITTED_VALUES // len(X))
     parts = [
         (choice, names[start : start + at_once])
         for choice, names in groups.values()

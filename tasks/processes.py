@@ -24,9 +24,11 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from queue import Empty, LifoQueue
 from threading import Lock, Thread, active_count
+from time import sleep
 from typing import Any, NamedTuple, TypeVar, cast
 
 from registry.artifacts import bound_mlflow
+from registry.errors import FrontrunnerError
 
 log = logging.getLogger("frontrunner")
 
@@ -49,7 +51,7 @@ NEEDED = (
 Result = TypeVar("Result")
 
 
-class ProcessLost(Exception):
+class ProcessLost(FrontrunnerError):
     """The process of a call ended before the call did."""
 
 
@@ -72,7 +74,7 @@ class Worker(NamedTuple):
                     log.handle(said[1])
         except (EOFError, OSError):
             self.process.join()
-            raise ProcessLost(_end_of(self.process)) from None
+            raise ProcessLost(f"its process {how_it_ended(self.process.exitcode or 0)}") from None
         _idle.put(self)
         kind, value = said
         if kind == "error":
@@ -127,10 +129,17 @@ def are_there() -> bool:
     return not _idle.empty()
 
 
-def _end_of(process: ForkProcess) -> str:
-    code = process.exitcode or 0
+def how_it_ended(code: int) -> str:
+    """A process, by its exit code."""
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-    return f"its process {how}" + (": the machine may have no memory left" if code == -signal.SIGKILL else "")
+    return how + (": the machine may have no memory left" if code == -signal.SIGKILL else "")
+
+
+def end_with(parent: int) -> None:
+    """Ends this process when the one that started it is gone; for a thread, begun with that one's id."""
+    while os.getppid() == parent:
+        sleep(0.5)
+    os._exit(1)
 
 
 def _serve(calls: "Connection[Any, Any]") -> None:

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger("frontrunner")
-WRITTEN_VALUES, HASHED_ROWS = 8_000_000, 50_000  # at a time
+WRITTEN_BYTES, LEAST_ROWS, HASHED_ROWS = 64_000_000, 5_000, 50_000  # at a time
 GOLDEN_ROWS, GOLDEN_AMONG = 5, 100
 LARGE_BYTES = 100_000_000  # of a snapshot's rows as float64
 _reading = Lock()  # candidates of one process start together: the first one reads, the others find it read
@@ -184,20 +184,22 @@ def _write(path: Path, hashes: Path, table: "pa.Table", order: "np.ndarray[Any, 
     from pyarrow import parquet
 
     repeating = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
-    rows = max(HASHED_ROWS, WRITTEN_VALUES // table.num_columns)
+    rows = max(LEAST_ROWS, WRITTEN_BYTES * len(table) // max(table.nbytes, 1))
     with (
         parquet.ParquetWriter(path, table.schema, use_dictionary=repeating) as file,
         hashes.open("wb") as beside,
         ThreadPoolExecutor(1) as pool,
     ):
-        written = pool.submit(lambda: None)
+        written: Future[None] | None = None
         for start in range(0, len(order), rows):
             part = table.take(order[start : start + rows])
-            written.result()
+            if written:
+                written.result()  # so that there are never more than two parts
             written = pool.submit(file.write_table, part)
             for at in range(0, len(part), HASHED_ROWS):
                 beside.write(row_hashes(part.slice(at, HASHED_ROWS)).astype(STORED).tobytes())
-        written.result()
+        if written:
+            written.result()
 
 
 def split(

@@ -19,9 +19,11 @@ from glob import escape
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.errors import BadData
+from tasks.processes import ProcessLost, end_with, how_it_ended
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +35,7 @@ THREADS = min(4, os.cpu_count() or 1)
 SETTINGS: dict[str, Any] = {"memory_limit": "512MB", "threads": THREADS}
 BATCH_CELLS, BATCH_COLUMNS = 1_000_000, 1000  # of one query, or sorted at once
 MANY_CELLS = 10_000_000  # are worth the half of a second that a process takes to begin
+DISABLED, ENABLED = "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"
 PROCESS = "import sys; sys.path.append(sys.argv[1]); from tasks.statistics import tell; tell(sys.argv[2])"
 BINS = VENTILES = CATEGORIES = 20
 WIDTH = 32  # of a cell, in characters
@@ -69,6 +72,7 @@ def column_statistics(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         BadData: a number is infinite or beyond 3.4e38.
+        ProcessLost: the process that described them ended before it had.
     """
     from pyarrow import parquet
 
@@ -79,27 +83,35 @@ def column_statistics(path: Path) -> list[dict[str, Any]]:
 
 
 def _by_process(path: Path) -> list[dict[str, Any]]:
-    """The same from a process of its own."""
+    """The same from a process of its own, which ends with this one."""
+    command = [sys.executable, "-P", "-c", PROCESS, str(Path(__file__).parents[1]), str(path)]
+    done = subprocess.run(command, env=_without_avx512(os.environ), capture_output=True, text=True, check=False)  # noqa: S603  (our own module)
+    if done.returncode:
+        *_, said = ["", *done.stderr.strip().splitlines()]
+        lost = ProcessLost(f"the process that describes the rows {how_it_ended(done.returncode)} {said[:300]}".strip())
+        lost.add_note(done.stderr)
+        raise lost
+    answer: dict[str, Any] = json.loads(done.stdout)
+    if "refused" in answer:
+        raise BadData(answer["refused"])
+    found: list[dict[str, Any]] = answer["columns"]
+    return found
+
+
+def _without_avx512(env: Mapping[str, str]) -> dict[str, str]:
+    """numpy takes one of two variables; who says what is to be used has said it."""
     import numpy as np
 
-    loops = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
-    beyond = " ".join(name for name in loops if "512" in name or name == "X86_V4")
-    env = os.environ | {"NPY_DISABLE_CPU_FEATURES": beyond}
-    env.pop("NPY_ENABLE_CPU_FEATURES", None)  # numpy takes one of them
-    home = str(Path(__file__).parents[1])
-    command = [sys.executable, "-P", "-c", PROCESS, home, str(path)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603  (our own module)
-    if done.returncode:
-        raise RuntimeError(f"the statistics' process ended with {done.returncode}: {done.stderr[-2000:]}")
-    said: dict[str, Any] = json.loads(done.stdout)
-    if "refused" in said:
-        raise BadData(said["refused"])
-    found: list[dict[str, Any]] = said["columns"]
-    return found
+    if ENABLED in env:
+        return dict(env)
+    loops = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])  # what is empty is left out
+    beyond = [name for name in loops if "512" in name or name == "X86_V4"]
+    return {**env, DISABLED: " ".join([*env.get(DISABLED, "").replace(",", " ").split(), *beyond])}
 
 
 def tell(path: str) -> None:
     """What that process does: it prints them as JSON, or why the rows are refused."""
+    Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     try:
         print(json.dumps({"columns": _described(Path(path))}))
     except BadData as error:
@@ -109,12 +121,11 @@ def tell(path: str) -> None:
 def _described(path: Path) -> list[dict[str, Any]]:
     from pyarrow import parquet
 
-    with parquet.ParquetFile(path) as file:
-        rows, fields = file.metadata.num_rows, list(file.schema_arrow)
-        texts = [number for number, field in enumerate(fields) if not _is_numeric(field.type)]
-        numbers = [number for number, field in enumerate(fields) if _is_numeric(field.type)]
-        found = dict(_of_texts(path, len(fields), texts, rows))
-        entries = {number: _entry(fields[number], rows, facts) for number, facts in found.items()}
+    rows, fields = parquet.read_metadata(path).num_rows, list(parquet.read_schema(path))
+    texts = [number for number, field in enumerate(fields) if not _is_numeric(field.type)]
+    numbers = [number for number, field in enumerate(fields) if _is_numeric(field.type)]
+    found = dict(_of_texts(path, len(fields), texts, rows))
+    entries = {number: _entry(fields[number], rows, facts) for number, facts in found.items()}
     entries |= _of_numbers(path, numbers, rows)
     return [entries.get(number) or _entry(field, rows, Facts(0, 0, [])) for number, field in enumerate(fields)]
 
@@ -189,7 +200,7 @@ def _of_texts(path: Path, columns: int, texts: list[int], rows: int) -> Iterator
 
     names = ", ".join(f"c{number}" for number in range(columns))
     with (
-        TemporaryDirectory(prefix="frontrunner-") as folder,
+        TemporaryDirectory(prefix="frontrunner-", dir=path.parent) as folder,  # it goes with the rows, come what may
         duckdb.connect(config=SETTINGS | {"temp_directory": folder}) as connection,
     ):
         connection.execute("SET enable_progress_bar = false")  # it would go to our standard output after two seconds

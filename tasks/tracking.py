@@ -102,7 +102,7 @@ def save_rows(run: Run, path: Path) -> Artifact:
 
 
 def save_file(run: Run, path: Path, folder: str) -> Artifact:
-    """Puts a file into a folder of the run's."""
+    """Puts a file into a folder of the run's. Nobody may change it any more: a local store gets a link to it."""
     uri = f"{run.artifact_uri}/{folder}/{path.name}"
     with translated():
         _link(path, uri)

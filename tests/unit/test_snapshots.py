@@ -5,6 +5,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 from pyarrow import parquet
 from sklearn.model_selection import train_test_split
 
+from registry.artifacts import describe
 from registry.errors import BadData, UnknownColumn
 from registry.vocabulary import Sampling, Task
 from tasks import snapshots
@@ -187,16 +189,57 @@ def test_a_frozen_file_has_the_training_rows_first(tmp_path: Path) -> None:
 def test_parts_of_a_file_are_in_their_order_with_the_hashes_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "WRITTEN_VALUES", 300)
+    monkeypatch.setattr(snapshots, "WRITTEN_BYTES", 2_000)
+    monkeypatch.setattr(snapshots, "LEAST_ROWS", 1)
     monkeypatch.setattr(snapshots, "HASHED_ROWS", 17)
     whole = table(pd.DataFrame({"x": np.arange(1003.0), "text": [f"t{i % 7}" for i in range(1003)], "y": labels(1003)}))
     frozen = freeze(whole, request(CLASSIFICATION, test_sampling=Sampling.RANDOM, seed=3), tmp_path)
-    assert parquet.read_metadata(frozen.path).num_row_groups == 11
+    assert parquet.read_metadata(frozen.path).num_row_groups > 10
     written = parquet.read_table(frozen.path)
     train, test = split(labels(1003), CLASSIFICATION, 0.34, Sampling.RANDOM, 3)
     assert written["x"].to_pylist() == [*train, *test]
     assert written["text"].to_pylist() == [f"t{i % 7}" for i in [*train, *test]]
     assert np.array_equal(np.fromfile(frozen.hashes, STORED), row_hashes(written))
+
+
+def test_a_large_snapshot_is_read_as_float32_in_the_order_of_its_columns(tmp_path: Path) -> None:
+    """Numbers first; a gap in whole numbers is one there, too."""
+    random = np.random.default_rng(0)
+    columns = {f"x{i}": random.normal(size=97) for i in range(11)}
+    columns |= {"text": ["a", None, "b"] + ["c"] * 94, "whole": pa.array([None, *range(96)]), "y": list(range(97))}
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pa.table(columns), path, row_group_size=20)
+    read = snapshots._read(describe(path, path.as_uri()), ("y",), 70, large=True, shared=None)
+    X = pd.concat([read.X_train, read.X_test])
+    assert (len(read.X_train), len(read.X_test)) == (70, 27)
+    assert list(X.columns) == [*(f"x{i}" for i in range(11)), "whole", "text"]
+    for i in range(11):
+        assert X[f"x{i}"].tolist() == columns[f"x{i}"].astype(np.float32).tolist()
+    assert X["whole"].isna().tolist() == [True] + [False] * 96
+    assert X["whole"].tolist()[1:] == list(range(96))
+    assert X["text"].tolist()[0] == "a"
+    assert [*read.y_train, *read.y_test] == list(range(97))
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([1.0, np.nan, np.inf, 2, 3, 4], "infinite or beyond"),
+        ([1.0, np.nan, -1e39, 2, 3, 4], "infinite or beyond"),
+        (pa.array([None, -(2**63), 1, 2, 3, 4]), None),
+        (pa.array([2**64 - 1, None, 1, 2, 3, 4], pa.uint64()), None),
+        (pa.chunked_array([[], [np.nan, 1.0], [2.0, 3.0, 4.0, 5.0], []], pa.float64()), None),
+        (pa.array([None] * 6, pa.float64()), None),
+    ],
+)
+def test_numbers_are_looked_at_whatever_is_beside_them(values: Any, reason: str | None) -> None:
+    rows = pa.table({"x": values, "y": [0, 1] * 3})
+    if reason:
+        with pytest.raises(BadData, match=reason):
+            checked_rows(rows, "files:t.csv", ("y",), CLASSIFICATION)
+        return
+    checked = checked_rows(rows, "files:t.csv", ("y",), CLASSIFICATION)["x"]
+    assert checked.null_count == rows["x"].to_pandas().isna().sum()
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,27 @@
 """Statistics of a snapshot's columns: those of pandas and numpy, whatever the file holds."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from registry.errors import BadData
 from tasks import statistics
-from tasks.statistics import BATCH_COLUMNS, column_statistics, statistics_table
+from tasks.processes import ProcessLost
+from tasks.statistics import BATCH_COLUMNS, DISABLED, ENABLED, _without_avx512, column_statistics, statistics_table
 
 ROWS = 1003
 ODD_NAMES = ['"', "'; DROP TABLE rows; --", "a", "A", "x[0]", "(y)", "🎉", "", "filename", "c0", "{path}", "?", "$bins"]
@@ -254,17 +261,80 @@ class TestManyRows:
             described(tmp_path, [1.0, float("inf")])
 
     def test_its_end_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(statistics, "PROCESS", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-        with pytest.raises(RuntimeError, match="process ended with -9"):
-            described(tmp_path, [1.0, 2.0])
+        for code, said in {
+            "import os; os.kill(os.getpid(), 9)": "was killed by SIGKILL: the machine may have no memory left",
+            "raise OSError('No space left')": "ended with 1 OSError: No space left",
+        }.items():
+            monkeypatch.setattr(statistics, "PROCESS", code)
+            with pytest.raises(ProcessLost) as raised:
+                described(tmp_path, [1.0, 2.0])
+            assert str(raised.value) == f"the process that describes the rows {said}"
 
-    def test_it_sorts_by_what_every_machine_has_fast(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        told = "import sys, numpy; sys.exit(str(numpy.show_config(mode='dicts')['SIMD Extensions']['found']))"
+    def test_its_numpy_is_without_avx_512(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv(ENABLED, raising=False)
+        monkeypatch.setenv(DISABLED, "X86_V3")
+        told = "import sys, numpy; sys.exit(str(numpy.show_config(mode='dicts')['SIMD Extensions'].get('found')))"
         monkeypatch.setattr(statistics, "PROCESS", told)
-        with pytest.raises(RuntimeError, match=r"\[.*\]") as raised:
+        with pytest.raises(ProcessLost) as raised:
             described(tmp_path, [1.0, 2.0])
-        assert "512" not in str(raised.value)
-        assert "X86_V4" not in str(raised.value)
+        assert "ended with 1" in str(raised.value)
+        for name in ("512", "X86_V4", "X86_V3", "Error"):  # what a user leaves out stays out
+            assert name not in str(raised.value)
+
+    def test_what_a_user_asks_numpy_for_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv(DISABLED, raising=False)
+        assert set(_without_avx512(os.environ)) - set(os.environ) == {DISABLED}
+        asked = {ENABLED: "X86_V3"}
+        assert _without_avx512(asked) == asked
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tasks import statistics
+
+statistics.MANY_CELLS = 0
+statistics.PROCESS = "import sys; from tests.unit.test_statistics import hold; hold(sys.argv[2])"
+statistics.column_statistics(Path(sys.argv[1]))
+"""
+
+
+def hold(path: str) -> None:
+    """The statistics' process, while it counts texts."""
+
+    @contextmanager
+    def never_ends(**_: Any) -> Iterator[None]:
+        Path(path).with_name("begun").write_text(str(os.getpid()))
+        time.sleep(600)
+        yield
+
+    import duckdb
+
+    duckdb.connect = never_ends
+    statistics.tell(path)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_the_process_of_many_rows_ends_with_its_own(how: signal.Signals, tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    path = write(rows, {"text": ["a", "b"]})
+    (tmp_path / "killed.py").write_text(KILLED)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "killed.py"), str(path)], env=env, stderr=subprocess.PIPE)
+    wait_until((rows / "begun").exists)
+    child = psutil.Process(int((rows / "begun").read_text()))
+    parent.send_signal(how)
+    parent.communicate(timeout=60)
+    wait_until(lambda: not child.is_running())
+    assert [*rows.glob("frontrunner-*")], "it spills beside the rows, whose folder a training deletes"
+
+
+def wait_until(so: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not so():
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 # The kernel's own figures of this process: getrusage's peak starts at that of the process that started it.
