@@ -59,8 +59,8 @@ STEP: dict[str, Any] = {
 def tag(project_name: str) -> None:
     """The flow run can be found by its project.
 
-    Not its tasks: Prefect asks for a limit of each tag before a task begins, and its server with SQLite then answers
-    503, which costs two seconds, whenever it has just written something else.
+    Not its tasks: Prefect asks for a limit of each tag before a task begins, and its server with SQLite may then answer
+    503, which costs two seconds, if it writes something else meanwhile.
     """
     context = FlowRunContext.get()
     if not (context and context.flow_run):
