@@ -44,10 +44,10 @@ def socket(running: Up) -> Path:
     return running.folder / ".frontrunner" / "standby.sock"
 
 
-def until(condition: Callable[[], object]) -> None:
+def until(condition: Callable[[], object], log: str = "") -> None:
     ends = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < ends
+        assert time.monotonic() < ends, log
         time.sleep(0.1)
 
 
@@ -232,7 +232,8 @@ def test_up_goes_on_without_it_and_so_do_commands(running: Up) -> None:
     fork.parent().kill()
     _, log = process.communicate(timeout=60)
     assert process.returncode == 143, log
-    until(lambda: status("orphaned") is Status.CANCELLED)
+    until(lambda: status("orphaned") is not Status.RUNNING, log)
+    assert status("orphaned") is Status.CANCELLED, log
     process = command("nope")
     _, log = process.communicate(timeout=60)
     assert "error: there is no project 'nope'" in log
