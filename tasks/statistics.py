@@ -148,7 +148,7 @@ def _of_numbers(path: Path, numbers: list[int], rows: int) -> dict[int, dict[str
         with parquet.ParquetFile(path, pre_buffer=False) as file:  # no two threads may share one
             fields = list(file.schema_arrow)
             for batch in batches[first::THREADS]:
-                # By the name `a` it would read `a.b`, too.
+                # By number, so that it does not matter what a name looks like.
                 columns = file.reader.read_all(column_indices=batch, use_threads=False).columns
                 for number, column in zip(batch, columns, strict=True):
                     entries[number] = _entry(fields[number], rows, _sorted(fields[number], column))
