@@ -1,5 +1,6 @@
 """Rows, checked, split and frozen: one Parquet file, the training rows first, then the test rows."""
 
+import ctypes
 import logging
 import math
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger("frontrunner")
-WRITTEN_BYTES, LEAST_ROWS, HASHED_ROWS = 64_000_000, 5_000, 50_000  # at a time
+WRITTEN_BYTES, LEAST_ROWS, HASHED_ROWS = 32_000_000, 5_000, 50_000  # at a time
 GOLDEN_ROWS, GOLDEN_AMONG = 5, 100
 LARGE_BYTES = 100_000_000  # of a snapshot's rows as float64
 _reading = Lock()  # candidates of one process start together: the first one reads, the others find it read
@@ -106,7 +107,6 @@ def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
         BadData: they cannot be trained on; the message says why.
     """
     import numpy as np
-    import pyarrow as pa
 
     relation_name, targets = request.relation_name, request.y_column_names
     table = checked_rows(table, relation_name, targets, request.task)
@@ -126,7 +126,7 @@ def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
     golden_rows = _golden_rows(table.select(features).take(test[:GOLDEN_AMONG]))
     columns = [{"name": field.name, "type": str(field.type).removeprefix("large_")} for field in table.schema]
     del table
-    pa.default_memory_pool().release_unused()
+    give_back()
     return Frozen(path, hashes, len(train), len(test), columns, golden_rows)
 
 
@@ -276,10 +276,19 @@ def forget() -> None:
     _read.cache_clear()
 
 
+def give_back() -> None:
+    """Memory that is free goes back to the system: Arrow and glibc keep it, glibc for each thread that had some."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # macOS and musl have none
+    if trim:
+        trim(0)
+
+
 def hashes_of_test_rows(snapshot: SnapshotRecord, columns: list[str]) -> Hashes:
     """The hashes that a snapshot's test rows have by these columns alone."""
     import numpy as np
-    import pyarrow as pa
     from pyarrow import parquet
 
     parts, skip = [], snapshot.train_rows
@@ -289,7 +298,7 @@ def hashes_of_test_rows(snapshot: SnapshotRecord, columns: list[str]) -> Hashes:
             rows = file.metadata.row_group(group).num_rows
             if skip < rows:
                 parts.append(row_hashes(file.read_row_group(group, columns=columns).slice(skip)))
-                pa.default_memory_pool().release_unused()
+                give_back()
             skip = max(0, skip - rows)
     return np.concatenate(parts)
 

@@ -74,6 +74,8 @@ def train_candidates(training: Training, threads: int, rows: Path | None = None)
         for future in futures:
             with suppress(CandidateFailed):
                 future.result()
+        if training.one_by_one:
+            snapshots.give_back()
     return queries.run_models(training.request.project_name, f"{training.key}:")
 
 
