@@ -5,6 +5,7 @@ It imports the standard library alone: a process that is started counts its star
 
 import os
 import platform
+import random
 import signal
 import subprocess
 import sys
@@ -160,17 +161,22 @@ def alternately(rounds: int, sides: Mapping[str, Callable[[], Any]], fewer: Mapp
 
 
 def calls(rounds: int, each: int, sides: Mapping[str, Callable[[], Any]]) -> dict[str, Calls]:
-    """Times calls within this process, one of each side in turn; every side is called once before, uncounted."""
+    """Times calls within this process, one of each side in turn; every side is called once before, uncounted.
+
+    The order is drawn anew each time: a side finds the caches and the memory as the one before has left them.
+    """
     for call in sides.values():
         call()
+    order, draw = list(sides), random.Random(0)
     rounded: dict[str, list[float]] = {name: [] for name in sides}
     every: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         times: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(each):
-            for name, call in sides.items():
+            draw.shuffle(order)
+            for name in order:
                 started = time.perf_counter()
-                call()
+                sides[name]()
                 times[name].append(1000 * (time.perf_counter() - started))
         for name in sides:
             rounded[name].append(median(times[name]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from registry.errors import BadRows, MissingColumns
@@ -28,9 +29,33 @@ class Feature:
     gaps: bool
 
 
-def features(snapshot: SnapshotRecord, model: ModelRecord) -> tuple[Feature, ...]:
-    """The columns that a model of this snapshot is asked with, in the order of training."""
-    return tuple(
+class Features(tuple[Feature, ...]):  # noqa: SLOT001  (cached properties want a dictionary)
+    """The columns that a model is asked with, in the order of training, and what each request would work out anew."""
+
+    @cached_property
+    def used(self) -> list[Feature]:
+        return [feature for feature in self if feature.used]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Of the columns that are used."""
+        return [feature.name for feature in self.used]
+
+    @cached_property
+    def are_numbers(self) -> bool:
+        return all(_said(feature) == "numbers" for feature in self.used)
+
+    @cached_property
+    def columns(self) -> "pd.Index[Any]":
+        """The same for pandas, which takes five times as long to make a table with a list."""
+        import pandas as pd
+
+        return pd.Index(self.names)
+
+
+def features(snapshot: SnapshotRecord, model: ModelRecord) -> Features:
+    """The columns that a model of this snapshot is asked with."""
+    return Features(
         Feature(
             column["name"],
             column["type"],
@@ -42,7 +67,7 @@ def features(snapshot: SnapshotRecord, model: ModelRecord) -> tuple[Feature, ...
     )
 
 
-def aligned(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
+def aligned(rows: Any, features: Features) -> "pd.DataFrame":
     """The columns that a pipeline uses, with their types: n × d.
 
     `rows` is a DataFrame, {column: values}, [{column: value}, …], or an n × d array or list of lists in the order of
@@ -53,30 +78,28 @@ def aligned(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
         BadRows: they have another form, or values of another type.
     """
     frame = _frame(rows, features)
-    used = [feature for feature in features if feature.used]
-    if (ready := _as_it_is(frame, used)) is not None:
+    if (ready := _as_it_is(frame, features)) is not None:
         return ready
-    if missing := [feature.name for feature in features if feature.used and feature.name not in frame.columns]:
+    if missing := [feature.name for feature in features.used if feature.name not in frame.columns]:
         raise MissingColumns(missing, [str(name) for name in frame.columns])
     import pandas as pd
 
-    columns = [_column(frame[feature.name], feature).rename(feature.name) for feature in used]
+    columns = [_column(frame[feature.name], feature).rename(feature.name) for feature in features.used]
     return pd.concat(columns, axis="columns") if columns else frame
 
 
-def _as_it_is(frame: "pd.DataFrame", used: Sequence[Feature]) -> "pd.DataFrame | None":
+def _as_it_is(frame: "pd.DataFrame", features: Features) -> "pd.DataFrame | None":
     """The columns that are used where all of them are plain numbers, as nearly always: looked at at once, since columns
     one by one take as long as a model does. None where there is anything to convert or to refuse.
     """
     import numpy as np
 
-    names = [feature.name for feature in used]
-    if any(_said(feature) != "numbers" for feature in used) or not len(frame):
+    if not features.are_numbers or not len(frame):
         return None
-    if frame.columns.tolist() != names:
-        if not set(names) <= set(frame.columns):
+    if not frame.columns.equals(features.columns):
+        if not set(features.names) <= set(frame.columns):
             return None
-        frame = frame[names]
+        frame = frame[features.names]
     values = frame.to_numpy()
     if values.dtype.kind in "iu":
         return frame
@@ -90,7 +113,7 @@ def _as_it_is(frame: "pd.DataFrame", used: Sequence[Feature]) -> "pd.DataFrame |
     return frame if squares <= LARGEST**2 else None
 
 
-def _frame(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
+def _frame(rows: Any, features: Features) -> "pd.DataFrame":
     import numpy as np
     import pandas as pd
 
@@ -111,7 +134,7 @@ def _frame(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
     return frame
 
 
-def _listed(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
+def _listed(rows: Any, features: Features) -> "pd.DataFrame":
     names = [feature.name for feature in features]
     if len(rows) == 0:
         return _made([], names)
@@ -119,10 +142,9 @@ def _listed(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
         if not all(isinstance(row, Mapping) for row in rows):
             raise BadRows("some rows have names for their values and some have not: name all")
         for row in rows:  # a value that was left out would become a gap
-            if missing := [feature.name for feature in features if feature.used and feature.name not in row]:
+            if missing := [feature.name for feature in features.used if feature.name not in row]:
                 raise MissingColumns(missing, list(row))
-        names = [feature.name for feature in features if feature.used]
-        return _made([[row[name] for name in names] for row in rows], names)
+        return _made([[row[name] for name in features.names] for row in rows], features.columns)
     widths = {len(row) if isinstance(row, Sequence) and not isinstance(row, str) else _width(row) for row in rows}
     if widths != {len(names)}:
         found = " or ".join("no" if width is None else str(width) for width in sorted(widths, key=str))
@@ -130,17 +152,16 @@ def _listed(rows: Any, features: Sequence[Feature]) -> "pd.DataFrame":
             f"rows without names have {len(names)} values each, in the order of training"
             f" ({', '.join(names[:5])}{', …' if names[5:] else ''}); these have {found}"
         )
-    return _made(rows, names)
+    return _made(rows, features.columns if len(features.used) == len(features) else names)
 
 
-def _of_columns(columns: dict[Any, Any], features: Sequence[Feature]) -> "pd.DataFrame":
+def _of_columns(columns: dict[Any, Any], features: Features) -> "pd.DataFrame":
     """Lists of numbers by way of an array: pandas takes as long for each of them as a model does for a row."""
-    names = [feature.name for feature in features if feature.used and feature.name in columns]
-    values = [columns[name] for name in names]
-    if len(names) == len(features) and all(isinstance(each, list) for each in values):
+    values = [columns[name] for name in features.names if name in columns]
+    if len(values) == len(features) and all(isinstance(each, list) for each in values):
         table = _numbers_alone(values)
         if table is not None:
-            return _made(table.T, names)
+            return _made(table.T, features.columns)
     return _made(columns, None)
 
 
@@ -159,7 +180,7 @@ def _width(row: Any) -> int | None:
     return int(row.shape[0]) if getattr(row, "ndim", 0) == 1 else None
 
 
-def _made(rows: Any, names: list[str] | None) -> "pd.DataFrame":
+def _made(rows: Any, names: "pd.Index[Any] | list[str] | None") -> "pd.DataFrame":
     import pandas as pd
 
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from registry import queries
 from registry.artifacts import load_pipeline
 from registry.errors import FrontrunnerError, InvalidInput, NoProbabilities
-from registry.inputs import Feature, aligned, features
+from registry.inputs import Features, aligned, features
 from registry.names import checked_name
 from registry.values import LiveModel
 from registry.vocabulary import Task
@@ -28,7 +28,7 @@ class _Loaded:
     """What one request answers with, from its first look to its last."""
 
     model: LiveModel
-    features: tuple[Feature, ...]
+    features: Features
     pipeline: Any
 
 

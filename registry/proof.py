@@ -1,13 +1,12 @@
 """A model is shown to answer as it did at training before it goes live."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from registry import queries
 from registry.artifacts import load_pipeline
 from registry.bounded import within
 from registry.errors import ArtifactMissing, FrontrunnerError, Unproven
-from registry.inputs import Feature, aligned, features
+from registry.inputs import Features, aligned, features
 from registry.values import ModelRecord
 
 PROOF_SECONDS = 60
@@ -28,7 +27,7 @@ def prove(model: ModelRecord) -> None:
         raise ArtifactMissing(f"{where} could not be read and tried within {PROOF_SECONDS:g} s") from error
 
 
-def golden_answers(pipeline: Any, columns: Sequence[Feature], rows: list[list[Any]]) -> list[Any]:
+def golden_answers(pipeline: Any, columns: Features, rows: list[list[Any]]) -> list[Any]:
     """What a pipeline answers for rows without names, in the order of training: labels, numbers, or lists of them."""
     if not rows:
         return []

@@ -1,5 +1,6 @@
 """Predictions over HTTP, in the formats of MLflow's scoring protocol: a small FastAPI application around Predictors."""
 
+import gc
 import hmac
 import logging
 from collections.abc import AsyncIterator
@@ -164,6 +165,7 @@ class Predictors:
             with self._making.setdefault(name, Lock()):
                 found = self._made.get(name) or Predictor(name, self._refresh_seconds)
                 self._made[name] = found
+            gc.freeze()  # a collection that looks through all libraries stops every answer, every second under load
         return found
 
     def batches_of(self, project_name: str) -> Batches:

@@ -8,18 +8,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from registry.inputs import Feature, aligned
+from registry.inputs import Feature, Features, aligned
 from registry.service import FORMATS, new_app
 from tests.integration.test_service import served
 from tests.support.hostile import JSON, SCALAR, examples, refused_or
 from tests.support.story import Story
 
-FEATURES = (
-    Feature("number", "double", used=True, gaps=True),
-    Feature("whole", "int64", used=True, gaps=False),
-    Feature("color", "string", used=True, gaps=True),
-    Feature("day", "timestamp[us]", used=True, gaps=True),
-    Feature("moment", "timestamp[us, tz=Europe/Zurich]", used=True, gaps=True),
+FEATURES = Features(
+    (
+        Feature("number", "double", used=True, gaps=True),
+        Feature("whole", "int64", used=True, gaps=False),
+        Feature("color", "string", used=True, gaps=True),
+        Feature("day", "timestamp[us]", used=True, gaps=True),
+        Feature("moment", "timestamp[us, tz=Europe/Zurich]", used=True, gaps=True),
+    )
 )
 GOOD = {"number": 0.5, "whole": 1, "color": "red", "day": "2026-01-01", "moment": "2026-01-01T00:00:00+01:00"}
 VALUE = SCALAR | JSON | st.sampled_from([*GOOD.values(), "9999-12-31", "0000-00-00", "2026-13-45T99:99", "\ud800"])

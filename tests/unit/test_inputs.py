@@ -6,28 +6,30 @@ import pytest
 
 from registry import inputs
 from registry.errors import BadRows
-from registry.inputs import LARGEST, Feature, aligned
+from registry.inputs import LARGEST, Feature, Features, aligned
 
 DAY = Feature("day", "timestamp[us, tz=Europe/Zurich]", used=True, gaps=True)
 
 
 def test_texts_on_two_sides_of_a_change_to_summer_time() -> None:
     given = ["2026-03-28T12:00:00+01:00", "2026-03-30T12:00:00+02:00", None]
-    day = aligned({"day": given}, [DAY])["day"]
+    day = aligned({"day": given}, Features([DAY]))["day"]
     assert [moment.isoformat() for moment in day[:2]] == given[:2]
     assert pd.isna(day[2])
     assert str(day.dtype) == "datetime64[us, Europe/Zurich]"
 
 
 def test_other_offsets_are_the_same_moments() -> None:
-    here, there = (aligned({"day": [text]}, [DAY]) for text in ("2026-03-28T12:00:00+01:00", "2026-03-28T11:00:00Z"))
+    here, there = (
+        aligned({"day": [text]}, Features([DAY])) for text in ("2026-03-28T12:00:00+01:00", "2026-03-28T11:00:00Z")
+    )
     assert here.equals(there)
 
 
 @pytest.mark.parametrize("given", [["2026-03-28T12:00:00"], ["2026-03-28T12:00:00+01:00", "2026-03-28T12:00:00"]])
 def test_a_moment_without_an_offset_is_refused(given: list[str]) -> None:
     with pytest.raises(BadRows, match=r"column 'day'"):
-        aligned({"day": given}, [DAY])
+        aligned({"day": given}, Features([DAY]))
 
 
 @pytest.mark.parametrize("by_blas", [False, True])
@@ -36,7 +38,7 @@ def test_infinity_is_refused_in_numbers_of_every_width(
     dtype: str, by_blas: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inputs, "BY_BLAS", 3 if by_blas else 1000)
-    features = [Feature(name, "double", used=True, gaps=True) for name in "ab"]
+    features = Features(Feature(name, "double", used=True, gaps=True) for name in "ab")
     rows = pd.DataFrame({"a": [1, min(float(np.finfo(dtype).max), LARGEST) / 4], "b": [-3, 4]}, dtype=dtype)
     assert aligned(rows, features).equals(rows)
     with pytest.raises(BadRows, match="column 'a' has values that are infinite"):
