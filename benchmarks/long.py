@@ -30,7 +30,6 @@ HYPERPARAMS = {
 
 def measure(options: Options, folder: Path) -> list[Row]:
     count = QUICK_ROWS if options.quick else ROWS
-    env = environment(**threads(1))
     asked = ["--task", "regression", "--relation-name", f"files:{count}.parquet", "--y-column-name", "target"]
     asked += ["--algorithms", ",".join(sorted(HYPERPARAMS)), "--hyperparams", json.dumps(HYPERPARAMS)]
     with servers(folder, options) as home:
@@ -38,12 +37,12 @@ def measure(options: Options, folder: Path) -> list[Row]:
         script = [PYTHON, str(ROOT / "benchmarks/scripts/joblib_loop.py"), str(path), json.dumps(HYPERPARAMS)]
 
         def bare() -> Trained:
-            ran = run(script, folder, env)
+            ran = run(script, folder, environment(**threads(1)))
             say(options, f"long: joblib, {ran.seconds:.1f} s")
             return Trained(ran, scores(ran), {})
 
         def ours() -> Trained:
-            trained = train("long", asked, home, env)
+            trained = train("long", asked, home, environment())
             fits = ", ".join(f"{name} {seconds:.1f}" for name, seconds in trained.fits.items())
             say(options, f"long: frontrunner, {trained.ran.seconds:.1f} s; fits: {fits}")
             return trained
