@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from importlib.abc import MetaPathFinder
 from itertools import pairwise
 from logging.handlers import QueueHandler
 from multiprocessing import connection, get_context, parent_process
@@ -34,7 +35,6 @@ log = logging.getLogger("frontrunner")
 
 # What is imported where it is needed, and so would be in every process.
 NEEDED = (
-    "skops.io",  # before all: it looks for some 800 functions in every module that there is by then
     "matplotlib.backends.backend_agg",
     "mlflow.pyfunc",
     "mlflow.sklearn",
@@ -88,8 +88,29 @@ _idle: LifoQueue[Worker] = LifoQueue()  # the last one used is used again: it ha
 def preload() -> None:
     """Imports what a training needs, once for all of its processes."""
     bound_mlflow()
+    with _NotInstalled("cupy", "dask", "pytest", "torch"):
+        import_module("skops.io")  # before all: it looks for some 800 functions in every module that there is by then
     for module in NEEDED:
         import_module(module)
+
+
+class _NotInstalled(MetaPathFinder):
+    """As if packages were not, for skops, which has scikit-learn look for estimators in all of its modules: some would
+    import these, which takes up to seconds, and which no training needs.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        if name in self._names:
+            raise ModuleNotFoundError(f"not needed: {name}", name=name)
+
+    def __enter__(self) -> None:
+        sys.meta_path.insert(0, self)
+
+    def __exit__(self, *_: object) -> None:
+        sys.meta_path.remove(self)
 
 
 def begin(count: int) -> None:
