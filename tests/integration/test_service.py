@@ -1,5 +1,6 @@
 """The HTTP service as a client sees it: a real server on a port, a real model behind it."""
 
+import gc
 import json
 import threading
 from collections.abc import Iterator
@@ -129,6 +130,11 @@ class TestAnswers:
         assert client.get(f"/projects/{quote(name, safe='')}").json()["project_name"] == name
         answer = client.post(f"/projects/{quote(name, safe='')}/predict", json={"inputs": []})
         assert answer.json()["predictions"] == []
+
+    def test_a_garbage_collection_looks_at_no_library(self, client: httpx.Client) -> None:
+        gc.unfreeze()
+        client.post("/projects/iris/predict", json=split(rows()))
+        assert gc.get_freeze_count() > 10 * len(gc.get_objects())
 
     def test_what_is_live(self, client: httpx.Client) -> None:
         live = client.get("/projects/iris").json()

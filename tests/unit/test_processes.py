@@ -91,6 +91,22 @@ def test_a_fork_of_a_process_with_threads_can_hang_so_there_is_none() -> None:
     assert answer == {"there": False}
 
 
+def test_what_no_training_needs_is_not_imported_because_it_is_there() -> None:
+    answer = found("""
+        import sys, warnings
+        warnings.simplefilter("ignore")  # of what MLflow says of itself when it is imported
+        unneeded = {"dask", "_pytest.python"}
+        there = unneeded & sys.modules.keys()  # this file imports pytest
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("pytest", "_pytest")]:
+            del sys.modules[name]
+        processes.preload()
+        loaded = sorted(unneeded & sys.modules.keys())
+        import dask.array, pytest  # afterwards they can be
+        print(json.dumps({"there": sorted(there), "loaded": loaded}))
+    """)
+    assert answer == {"there": ["_pytest.python"], "loaded": []}
+
+
 def test_the_log_is_handled_in_the_thread_that_called() -> None:
     answer = found("""
         import logging
