@@ -35,7 +35,7 @@ from tests.support.processes import answers, free_port, running
 
 ALGORITHMS = ("linear", "xgboost")
 CONNECTIONS = (1, 16)
-FULL, QUICK = {1: (10, 200), 1_000: (10, 50), 1_000_000: (7, 1)}, {1: (3, 50), 1_000: (3, 10), 100_000: (3, 1)}
+FULL, QUICK = {1: (10, 200), 1_000: (10, 50), 1_000_000: (12, 1)}, {1: (3, 50), 1_000: (3, 10), 100_000: (3, 1)}
 TARGETS = {1: "≤ 1.05", 1_000_000: "≤ 1.02"}
 
 

@@ -1,7 +1,8 @@
 """How long the registry takes to say which model, and to promote one, from a thousand to a million of them.
 
-Every size has a registry of its own, all are there before the first call, and the sizes take turns, call by call. A
-call is what a caller pays: a transaction of its own around the strategy's one SELECT, or `history.promote` as it is.
+Every size has a registry of its own, all are there before the first call, and the sizes take turns, call by call, in
+every order. A call is what a caller pays: a transaction of its own around the strategy's one SELECT, or
+`history.promote` as it is.
 """
 
 import os

@@ -5,7 +5,6 @@ It imports the standard library alone: a process that is started counts its star
 
 import os
 import platform
-import random
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
+from itertools import cycle, permutations
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -161,20 +161,19 @@ def alternately(rounds: int, sides: Mapping[str, Callable[[], Any]], fewer: Mapp
 
 
 def calls(rounds: int, each: int, sides: Mapping[str, Callable[[], Any]]) -> dict[str, Calls]:
-    """Times calls within this process, one of each side in turn; every side is called once before, uncounted.
+    """Times calls within this process, one of each side at a time; every side is called once before, uncounted.
 
-    The order is drawn anew each time: a side finds the caches and the memory as the one before has left them.
+    All orders take turns, since a side finds the caches and the memory as the one before has left them.
     """
     for call in sides.values():
         call()
-    order, draw = list(sides), random.Random(0)
+    orders = cycle(permutations(sides))
     rounded: dict[str, list[float]] = {name: [] for name in sides}
     every: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         times: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(each):
-            draw.shuffle(order)
-            for name in order:
+            for name in next(orders):
                 started = time.perf_counter()
                 sides[name]()
                 times[name].append(1000 * (time.perf_counter() - started))

@@ -149,8 +149,8 @@ class Metrics:
 class Predictors:
     """One for each project, made when it is first asked for."""
 
-    def __init__(self, only: str | None, refresh_seconds: float) -> None:
-        self._only, self._refresh_seconds = only, refresh_seconds
+    def __init__(self, only: str | None, refresh_seconds: float, *, alone: bool) -> None:
+        self._only, self._refresh_seconds, self._alone = only, refresh_seconds, alone
         self._made: dict[str, Predictor] = {}
         self._making: dict[str, Lock] = {}
         self.batches: dict[str, Batches] = {}
@@ -163,9 +163,13 @@ class Predictors:
         if found is None:
             queries.live_deployment(name)  # raises without a lock: who asks for nothing holds nobody up, nor leaves one
             with self._making.setdefault(name, Lock()):
-                found = self._made.get(name) or Predictor(name, self._refresh_seconds)
-                self._made[name] = found
-            gc.freeze()  # a collection that looks through all libraries stops every answer, every second under load
+                found = self._made.get(name)
+                if found is None:
+                    found = self._made[name] = Predictor(name, self._refresh_seconds)
+                    if self._alone:
+                        # One that looks through all libraries stops every answer, every second under load.
+                        gc.collect()
+                        gc.freeze()
         return found
 
     def batches_of(self, project_name: str) -> Batches:
@@ -230,14 +234,19 @@ def new_app(
     token: str | None = None,
     refresh_seconds: float = 0.5,
     max_bytes: int = MAX_BYTES,
+    alone: bool = False,
 ) -> FastAPI:
-    """The application; `project_name` serves that project alone, `token` is asked of every request but /health."""
+    """The application; `project_name` serves that project alone, `token` is asked of every request but /health.
+
+    With `alone` the process is there for nothing else: garbage collections leave out what has been loaded by a
+    project's first request.
+    """
     if not refresh_seconds > 0:
         raise InvalidInput(f"refresh_seconds is a number above 0, not {refresh_seconds!r}")
     if token is not None and not (token and token.isascii()):
         raise InvalidInput("the token is ASCII text: not every client could send another")
     only = None if project_name is None else checked_name(project_name)
-    predictors, metrics = Predictors(only, refresh_seconds), Metrics()
+    predictors, metrics = Predictors(only, refresh_seconds, alone=alone), Metrics()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -272,7 +281,8 @@ def serve(project_name: str | None, host: str, port: int, token: str | None, ref
     if not token and not _is_loopback(host):
         raise InvalidInput(f"others than this machine could ask at {host}: set FRONTRUNNER_TOKEN, or leave --host out")
 
-    uvicorn.run(new_app(project_name, token=token, refresh_seconds=refresh_seconds), host=host, port=port)
+    app = new_app(project_name, token=token, refresh_seconds=refresh_seconds, alone=True)
+    uvicorn.run(app, host=host, port=port)
 
 
 def _is_loopback(host: str) -> bool:

@@ -96,7 +96,7 @@ def preload() -> None:
 
 class _NotInstalled(MetaPathFinder):
     """As if packages were not, for skops, which has scikit-learn look for estimators in all of its modules: some would
-    import these, which takes up to seconds, and which no training needs.
+    import these, which takes up to seconds. Who needs them imports them later.
     """
 
     def __init__(self, *names: str) -> None:

@@ -3,9 +3,10 @@
 import ctypes
 import logging
 import math
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -107,6 +108,7 @@ def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
         BadData: they cannot be trained on; the message says why.
     """
     import numpy as np
+    import pyarrow as pa
 
     relation_name, targets = request.relation_name, request.y_column_names
     table = checked_rows(table, relation_name, targets, request.task)
@@ -122,6 +124,13 @@ def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
         raise BadData(f"no column of {relation_name} beside the target has a value in the training rows")
     check_choices(request, table.select(features))
     path, hashes = folder / "rows.parquet", folder / "rows.hashes"
+    # Arrow makes one piece of a column each time that some of its rows are taken: once is enough. Its pieces go then.
+    columns, schema = table.columns, table.schema
+    del table
+    for number in range(len(columns)):
+        columns[number] = columns[number].combine_chunks()
+    table = pa.Table.from_arrays(columns, schema=schema)
+    del columns
     _write(path, hashes, table, np.concatenate([train, test]))
     golden_rows = _golden_rows(table.select(features).take(test[:GOLDEN_AMONG]))
     columns = [{"name": field.name, "type": str(field.type).removeprefix("large_")} for field in table.schema]
@@ -281,14 +290,15 @@ def give_back() -> None:
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # macOS and musl have none
-    if trim:
-        trim(0)
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
 
 
 def hashes_of_test_rows(snapshot: SnapshotRecord, columns: list[str]) -> Hashes:
     """The hashes that a snapshot's test rows have by these columns alone."""
     import numpy as np
+    import pyarrow as pa
     from pyarrow import parquet
 
     parts, skip = [], snapshot.train_rows
@@ -298,8 +308,9 @@ def hashes_of_test_rows(snapshot: SnapshotRecord, columns: list[str]) -> Hashes:
             rows = file.metadata.row_group(group).num_rows
             if skip < rows:
                 parts.append(row_hashes(file.read_row_group(group, columns=columns).slice(skip)))
-                give_back()
+                pa.default_memory_pool().release_unused()
             skip = max(0, skip - rows)
+    give_back()
     return np.concatenate(parts)
 
 

@@ -23,6 +23,7 @@ FEATURES = Features(
         Feature("moment", "timestamp[us, tz=Europe/Zurich]", used=True, gaps=True),
     )
 )
+NUMBERS = Features(Feature(name, "double", used=name != "unused", gaps=True) for name in ("number", "unused", "whole"))
 GOOD = {"number": 0.5, "whole": 1, "color": "red", "day": "2026-01-01", "moment": "2026-01-01T00:00:00+01:00"}
 VALUE = SCALAR | JSON | st.sampled_from([*GOOD.values(), "9999-12-31", "0000-00-00", "2026-13-45T99:99", "\ud800"])
 RECORD = st.fixed_dictionaries({name: st.just(value) | VALUE for name, value in GOOD.items()})
@@ -48,6 +49,34 @@ def test_any_values_in_any_form() -> None:
 
     check()
     assert min(outcomes.values()) > 0, outcomes
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_numbers_in_any_form_are_the_same_table_however_often_they_are_asked() -> None:
+    """They take a shorter way, on which all tables share their columns."""
+    outcomes = {"taken": 0, "refused": 0}
+    number = st.floats(width=32) | st.integers(-(2**70), 2**70) | st.none() | SCALAR
+    record = st.fixed_dictionaries({"number": number, "whole": number}, optional={"unused": number, "other": number})
+    columns = st.fixed_dictionaries({name: st.lists(number, max_size=2) for name in ("number", "unused", "whole")})
+    forms = st.lists(record, max_size=3) | columns | st.lists(st.lists(number, min_size=3, max_size=3), max_size=3)
+
+    @examples(400)
+    @given(forms)
+    @example([{"whole": 1, "number": 2.0}])
+    @example([[1.0, 2.0, 3.0]])
+    def check(rows: Any) -> None:
+        frame = refused_or(lambda: aligned(rows, NUMBERS))
+        again = refused_or(lambda: aligned(rows, Features(NUMBERS)))
+        outcomes["refused" if frame is None else "taken"] += 1
+        assert (frame is None) is (again is None)
+        if frame is not None:
+            assert frame.equals(again)
+            assert frame.columns.tolist() == ["number", "whole"]
+
+    check()
+    assert min(outcomes.values()) > 0, outcomes
+    assert NUMBERS.columns.tolist() == NUMBERS.names == ["number", "whole"]
+    assert NUMBERS.columns.name is None
 
 
 @pytest.mark.filterwarnings("ignore")

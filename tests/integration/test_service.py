@@ -131,10 +131,13 @@ class TestAnswers:
         answer = client.post(f"/projects/{quote(name, safe='')}/predict", json={"inputs": []})
         assert answer.json()["predictions"] == []
 
-    def test_a_garbage_collection_looks_at_no_library(self, client: httpx.Client) -> None:
+    @pytest.mark.parametrize("alone", [True, False])
+    def test_a_garbage_collection_looks_at_no_library_in_a_process_of_its_own(self, iris: None, alone: bool) -> None:
         gc.unfreeze()
-        client.post("/projects/iris/predict", json=split(rows()))
-        assert gc.get_freeze_count() > 10 * len(gc.get_objects())
+        with served(new_app(alone=alone)) as client:
+            client.post("/projects/iris/predict", json=split(rows()))
+        assert (gc.get_freeze_count() > 10 * len(gc.get_objects())) is alone
+        gc.unfreeze()
 
     def test_what_is_live(self, client: httpx.Client) -> None:
         live = client.get("/projects/iris").json()

@@ -1,7 +1,10 @@
 """Rows: checked, split, frozen."""
 
 import logging
+import platform
 import re
+import subprocess
+import sys
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -200,6 +203,35 @@ def test_parts_of_a_file_are_in_their_order_with_the_hashes_beside(
     assert written["x"].to_pylist() == [*train, *test]
     assert written["text"].to_pylist() == [f"t{i % 7}" for i in [*train, *test]]
     assert np.array_equal(np.fromfile(frozen.hashes, STORED), row_hashes(written))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others keep nothing, or cannot be told")
+def test_free_memory_goes_back_to_the_system() -> None:
+    """glibc keeps for each thread what was freed below what is in use."""
+    code = """if True:
+        from threading import Thread
+        import numpy as np, psutil
+        from tasks.snapshots import give_back
+        kept = []
+        def work():
+            blocks = [np.ones(10_000) for _ in range(3_000)]  # 240 MB
+            kept.append(blocks[-1])
+        thread = Thread(target=work)
+        thread.start()
+        thread.join()
+        give_back()  # which imports Arrow
+        before = psutil.Process().memory_info().rss
+        thread = Thread(target=work)
+        thread.start()
+        thread.join()
+        freed = psutil.Process().memory_info().rss
+        give_back()
+        print(freed - before, freed - psutil.Process().memory_info().rss)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept, given = map(int, done.stdout.split())
+    assert kept > 200e6
+    assert given > 200e6
 
 
 def test_a_large_snapshot_is_read_as_float32_in_the_order_of_its_columns(tmp_path: Path) -> None:
