@@ -124,13 +124,16 @@ def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
         raise BadData(f"no column of {relation_name} beside the target has a value in the training rows")
     check_choices(request, table.select(features))
     path, hashes = folder / "rows.parquet", folder / "rows.hashes"
-    # Arrow makes one piece of a column each time that some of its rows are taken: once is enough. Its pieces go then.
-    columns, schema = table.columns, table.schema
+    # Arrow makes one piece of a column each time that some of its rows are taken: once is enough. The others go then.
+    pieces, schema = table.columns, table.schema
     del table
-    for number in range(len(columns)):
-        columns[number] = columns[number].combine_chunks()
-    table = pa.Table.from_arrays(columns, schema=schema)
-    del columns
+    for number, column in enumerate(pieces):
+        if column.num_chunks > 1:
+            pieces[number] = pa.chunked_array([column.combine_chunks()])
+            del column
+            pa.default_memory_pool().release_unused()
+    table = pa.Table.from_arrays(pieces, schema=schema)
+    del pieces
     _write(path, hashes, table, np.concatenate([train, test]))
     golden_rows = _golden_rows(table.select(features).take(test[:GOLDEN_AMONG]))
     columns = [{"name": field.name, "type": str(field.type).removeprefix("large_")} for field in table.schema]
