@@ -107,18 +107,20 @@ def _over_http(algorithm: str, folder: Path, env: dict[str, str], options: Optio
             }
             alternately(1, sides)  # both are warm then
             found = alternately(1 if options.quick else 5, sides)
-            rows += _http_rows(f"HTTP, {algorithm}, {connections} connection{'s' * (connections > 1)}", found)
+            rows += _http_rows(algorithm, connections, found)
     return rows
 
 
-def _http_rows(what: str, found: dict[str, list[dict[str, float]]]) -> list[Row]:
+def _http_rows(algorithm: str, connections: int, found: dict[str, list[dict[str, float]]]) -> list[Row]:
+    what = f"HTTP, {algorithm}, {connections} connection{'s' * (connections > 1)}"
+
     def of(side: str, figure: str) -> list[float]:
         return [load[figure] for load in found[side]]
 
     wanted = (
         ("p50_ms", "latency p50", "ms", ""),
         ("p99_ms", "latency p99", "ms", ""),
-        ("per_second", "requests", "/s", "≥ 10"),
+        ("per_second", "requests", "/s", "≥ 10" if connections > 1 else ""),
     )
     return [
         Row("predict", f"{what}, {name}", unit, of("ours", figure), "mlflow models serve", of("theirs", figure), target)

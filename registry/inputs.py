@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-BY_BLAS = 1_000_000  # numbers: with more, its threads are worth more than they disturb
 LARGEST = 3.4028234663852886e38  # of a float32, which trees compare with
 
 
@@ -108,11 +107,9 @@ def _as_it_is(frame: "pd.DataFrame", features: Features) -> "pd.DataFrame | None
     if values.dtype.kind != "f":
         return None
     flat, wide = values.ravel(order="K"), np.result_type(values.dtype, np.float64)
-    # Of any number that is too large, the square is. Not by BLAS unless there are many: its threads would be in the way
-    # of the model's for a while.
-    by_blas = len(flat) > BY_BLAS and flat.dtype == wide
-    squares = np.dot(flat, flat) if by_blas else np.einsum("i,i->", flat, flat, dtype=wide)
-    return frame if squares <= LARGEST**2 else None
+    # Of any number that is too large, the square is. Not by BLAS: its threads would be in the way of the model's for a
+    # while.
+    return frame if np.einsum("i,i->", flat, flat, dtype=wide) <= LARGEST**2 else None
 
 
 def _frame(rows: Any, features: Features) -> "pd.DataFrame":
