@@ -82,6 +82,8 @@ def test_numbers_in_any_form_are_the_table_that_they_are_column_by_column(monkey
     assert min(outcomes.values()) > 0, outcomes
     assert NUMBERS.columns.tolist() == NUMBERS.names == ["number", "whole"]
     assert NUMBERS.columns.name is None
+    monkeypatch.setattr(inputs, "_as_it_is", shorter)
+    assert aligned([{"whole": 1, "unused": 0, "number": 2.0}], NUMBERS).to_numpy().tolist() == [[2, 1]], "by name"
 
 
 @pytest.mark.filterwarnings("ignore")
