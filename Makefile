@@ -28,7 +28,7 @@ demo: setup  ## train twice on real data, roll back, show the history
 test: setup  ## every test (about half an hour on two cores)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
-quick: setup  ## the tests that need no server (under a minute)
+quick: setup  ## the tests that need no server (about eight minutes in one process)
 	$(BIN)/python -m pytest -m 'not slow'
 
 check: setup  ## format, lint, types, import rules, licences and the lock
