@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST = 3.4028234663852886e38  # of a float32, which trees compare with
+EXACT = 2**53  # below it, every whole number is a float64
+FLOATS = ("double", "float", "halffloat")  # as Arrow names them
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,10 @@ class Features(tuple[Feature, ...]):  # noqa: SLOT001  (cached properties want a
     @cached_property
     def are_numbers(self) -> bool:
         return all(_said(feature) == "numbers" for feature in self.used)
+
+    @cached_property
+    def have_fractions(self) -> bool:
+        return any(feature.kind in FLOATS for feature in self.used)
 
     @cached_property
     def columns(self) -> "pd.Index[Any]":
@@ -78,6 +84,11 @@ def aligned(rows: Any, features: Features) -> "pd.DataFrame":
         MissingColumns: some are not there.
         BadRows: they have another form, or values of another type.
     """
+    return aligned_with_values(rows, features)[0]
+
+
+def aligned_with_values(rows: Any, features: Features) -> "tuple[pd.DataFrame, np.ndarray[Any, Any] | None]":
+    """`aligned`, and the same as one array where it is a row at least of finite numbers, all of one type: n × d."""
     frame = _frame(rows, features)
     if (ready := _as_it_is(frame, features)) is not None:
         return ready
@@ -86,14 +97,15 @@ def aligned(rows: Any, features: Features) -> "pd.DataFrame":
     import pandas as pd
 
     columns = [_column(frame[feature.name], feature).rename(feature.name) for feature in features.used]
-    return pd.concat(columns, axis="columns") if columns else frame
+    return (pd.concat(columns, axis="columns") if columns else frame), None
 
 
-def _as_it_is(frame: "pd.DataFrame", features: Features) -> "pd.DataFrame | None":
+def _as_it_is(frame: "pd.DataFrame", features: Features) -> "tuple[pd.DataFrame, np.ndarray[Any, Any]] | None":
     """The columns that are used where all of them are plain numbers, as nearly always: looked at at once, since columns
     one by one take as long as a model does. None where there is anything to convert or to refuse.
     """
     import numpy as np
+    import pandas as pd
 
     if not features.are_numbers or not len(frame):
         return None
@@ -102,14 +114,21 @@ def _as_it_is(frame: "pd.DataFrame", features: Features) -> "pd.DataFrame | None
             return None
         frame = frame[features.names]
     values = frame.to_numpy()
-    if values.dtype.kind in "iu":
-        return frame
-    if values.dtype.kind != "f":
+    if values.dtype.kind not in "iuf" or values.dtype.itemsize > 8:
         return None
-    flat, wide = values.ravel(order="K"), np.result_type(values.dtype, np.float64)
-    # Of any number that is too large, the square is. Not by BLAS: its threads would be in the way of the model's for a
-    # while.
-    return frame if np.einsum("i,i->", flat, flat, dtype=wide) <= LARGEST**2 else None
+    # An imputer of a constant takes no whole numbers where training had fractions.
+    if (values.dtype.kind in "iu" and features.have_fractions) or set(frame.dtypes) != {values.dtype}:
+        values = values.astype(np.float64)
+        if not np.abs(values).max() < EXACT:
+            return None
+        frame = pd.DataFrame(values, columns=features.columns)
+    elif values.dtype.kind == "f":
+        flat = values.ravel(order="K")
+        # Of any number that is too large, the square is. Not by BLAS: its threads would be in the way of the model's
+        # for a while.
+        if not np.einsum("i,i->", flat, flat, dtype=np.float64) <= LARGEST**2:  # a gap is not either
+            return None
+    return frame, values
 
 
 def _frame(rows: Any, features: Features) -> "pd.DataFrame":
@@ -222,6 +241,8 @@ def _numbers(column: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
         raise _other_type(column, feature)
     if types.is_extension_array_dtype(column):  # with a mask for gaps
         column = pd.Series(column.to_numpy("float64", na_value=np.nan), column.index)
+    if types.is_integer_dtype(column) and feature.kind in FLOATS:  # as `_as_it_is` does it
+        column = column.astype("float64")
     if types.is_float_dtype(column) and (np.abs(column.to_numpy("float64")) > LARGEST).any():
         raise BadRows(f"column {feature.name!r} has values that are infinite or beyond 3.4e38")
     return column

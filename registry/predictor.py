@@ -3,8 +3,9 @@
 import itertools
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 from registry import queries
 from registry.artifacts import load_pipeline
 from registry.errors import FrontrunnerError, InvalidInput, NoProbabilities
-from registry.inputs import Features, aligned, features
+from registry.fitted import Fitted
+from registry.inputs import features
 from registry.names import checked_name
 from registry.values import LiveModel
 from registry.vocabulary import Task
@@ -28,8 +30,7 @@ class _Loaded:
     """What one request answers with, from its first look to its last."""
 
     model: LiveModel
-    features: Features
-    pipeline: Any
+    fitted: Fitted
 
 
 class Predictor:
@@ -73,7 +74,7 @@ class Predictor:
     def described(self) -> tuple[LiveModel, list[tuple[str, str]]]:
         """The model and its features, both of one model."""
         loaded = self._loaded
-        return loaded.model, [(feature.name, feature.kind) for feature in loaded.features]
+        return loaded.model, [(feature.name, feature.kind) for feature in loaded.fitted.features]
 
     @property
     def classes(self) -> "np.ndarray[Any, Any]":
@@ -103,36 +104,34 @@ class Predictor:
         """The model, its classes, and its probabilities of them: all three of one model, as `answer` does it."""
         loaded = self._loaded
         classes = _classes(loaded)
-        if not hasattr(loaded.pipeline, "predict_proba"):
+        if not hasattr(loaded.fitted.pipeline, "predict_proba"):
             raise NoProbabilities(f"{loaded.model.algorithm} (model {loaded.model.id}) gives labels, no probabilities")
         import numpy as np
 
-        X = aligned(rows, loaded.features)
-        found = np.asarray(loaded.pipeline.predict_proba(X)) if len(X) else np.empty((0, len(classes)))
+        X = loaded.fitted.prepared(rows)
+        found = np.asarray(loaded.fitted.predict_proba(X)) if len(X) else np.empty((0, len(classes)))
         return loaded.model, classes, found
 
     def answer(self, rows: Any) -> "tuple[LiveModel, np.ndarray[Any, Any]]":
         """The predictions and the model that they are of, even when another one goes live meanwhile."""
         loaded = self._loaded
-        return loaded.model, _answers(loaded, aligned(rows, loaded.features))
+        return loaded.model, _answers(loaded, loaded.fitted.prepared(rows))
 
     def answer_all(self, requests: Sequence[Any]) -> "tuple[LiveModel, list[np.ndarray[Any, Any] | Exception]]":
         """Several requests by one call of one model: for each its predictions, or the error that it alone would raise.
 
         The last digits of a number may depend on what is answered with it, as they do on the rows of one request.
         """
+        import numpy as np
         import pandas as pd
 
-        loaded = self._loaded
-        found = [_tried(aligned, rows, loaded.features) for rows in requests]
-        tables = [each for each in found if isinstance(each, pd.DataFrame)]
-        together = _tried(_answers, loaded, pd.concat(tables, ignore_index=True)) if len(tables) > 1 else None
-        if together is None or isinstance(together, Exception):  # one of them may be what the model cannot take
-            answers = iter([_tried(_answers, loaded, X) for X in tables])
-        else:
-            ends = itertools.accumulate(map(len, tables))
-            answers = iter([together[end - len(X) : end] for X, end in zip(tables, ends, strict=True)])
-        return loaded.model, [each if isinstance(each, Exception) else next(answers) for each in found]
+        loaded, below = self._loaded, partial(pd.concat, ignore_index=True)
+        prepared = [_tried(loaded.fitted.prepared, rows) for rows in requests]
+        arrays = _all_answers(loaded, [X for X in prepared if isinstance(X, np.ndarray)], np.concatenate)
+        tables = _all_answers(loaded, [X for X in prepared if isinstance(X, pd.DataFrame)], below)
+        return loaded.model, [
+            X if isinstance(X, Exception) else next(arrays if isinstance(X, np.ndarray) else tables) for X in prepared
+        ]
 
     def refresh(self) -> LiveModel:
         """Answers with the model that is live now; on any error with the one before.
@@ -143,7 +142,7 @@ class Predictor:
         with self._refreshing:
             model, before = queries.live_deployment(self._project_name), self._loaded
             if model.id == before.model.id:
-                self._loaded = _Loaded(model, before.features, before.pipeline)
+                self._loaded = _Loaded(model, before.fitted)
             else:
                 self._loaded = _load(model)
             return self._loaded.model
@@ -161,7 +160,7 @@ class Predictor:
 
 def _load(model: LiveModel) -> _Loaded:
     columns = features(queries.snapshot(model.snapshot_id), queries.model(model.id))
-    return _Loaded(model, columns, load_pipeline(model.artifact))
+    return _Loaded(model, Fitted(load_pipeline(model.artifact), columns))
 
 
 def _answers(loaded: _Loaded, X: Any) -> "np.ndarray[Any, Any]":
@@ -169,10 +168,19 @@ def _answers(loaded: _Loaded, X: Any) -> "np.ndarray[Any, Any]":
 
     targets = len(loaded.model.y_column_names)
     if len(X):
-        answers = np.asarray(loaded.pipeline.predict(X))
+        answers = np.asarray(loaded.fitted.predict(X))
         return answers if targets > 1 else answers.ravel()
     kind = _classes(loaded).dtype if loaded.model.task is Task.CLASSIFICATION else float
     return np.empty((0, targets) if targets > 1 else 0, kind)
+
+
+def _all_answers(loaded: _Loaded, Xs: list[Any], joined: Callable[[list[Any]], Any]) -> Iterator[Any]:
+    """To each of `Xs` its answers, by one call for all of them, or what it alone would raise."""
+    together = _tried(_answers, loaded, joined(Xs)) if len(Xs) > 1 else None
+    if together is None or isinstance(together, Exception):  # one of them may be what the model cannot take
+        return iter([_tried(_answers, loaded, X) for X in Xs])
+    ends = itertools.accumulate(map(len, Xs))
+    return iter([together[end - len(X) : end] for X, end in zip(Xs, ends, strict=True)])
 
 
 def _tried(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -187,7 +195,7 @@ def _classes(loaded: _Loaded) -> "np.ndarray[Any, Any]":
 
     if loaded.model.task is not Task.CLASSIFICATION:
         raise NoProbabilities(f"{loaded.model.project_name!r} is a regression: it has no classes and no probabilities")
-    return np.asarray(loaded.pipeline.classes_)
+    return np.asarray(loaded.fitted.pipeline.classes_)
 
 
 def _follow(predictor: "weakref.ref[Predictor]", seconds: float, stop: Event) -> None:

@@ -6,6 +6,7 @@ from registry import queries
 from registry.artifacts import load_pipeline
 from registry.bounded import within
 from registry.errors import ArtifactMissing, FrontrunnerError, Unproven
+from registry.fitted import Fitted
 from registry.inputs import Features, aligned, features
 from registry.values import ModelRecord
 
@@ -29,10 +30,7 @@ def prove(model: ModelRecord) -> None:
 
 def golden_answers(pipeline: Any, columns: Features, rows: list[list[Any]]) -> list[Any]:
     """What a pipeline answers for rows without names, in the order of training: labels, numbers, or lists of them."""
-    if not rows:
-        return []
-    answers: list[Any] = pipeline.predict(aligned(rows, columns)).tolist()
-    return answers
+    return _listed(pipeline, aligned(rows, columns)) if rows else []
 
 
 def _prove(model: ModelRecord) -> None:
@@ -42,7 +40,8 @@ def _prove(model: ModelRecord) -> None:
     rows, expected = queries.golden(model.id)
     columns = features(queries.snapshot(model.snapshot_id), model)
     try:
-        found = golden_answers(pipeline, columns, rows)
+        fitted = Fitted(pipeline, columns)  # as it will be asked when it is live
+        found = _listed(fitted, fitted.prepared(rows)) if rows else []
     except FrontrunnerError:
         raise
     except Exception as error:  # whatever a library raises
@@ -51,6 +50,11 @@ def _prove(model: ModelRecord) -> None:
         raise Unproven(
             f"model {model.id} answers otherwise than at training: {_some(found)} instead of {_some(expected)}"
         )
+
+
+def _listed(asked: Any, X: Any) -> list[Any]:
+    answers: list[Any] = asked.predict(X).tolist()
+    return answers
 
 
 def _equal(found: Any, expected: Any) -> bool:

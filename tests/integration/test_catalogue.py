@@ -11,6 +11,8 @@ from sklearn.datasets import load_diabetes, load_iris
 
 from registry.artifacts import TRUSTED_TYPES, describe, load_pipeline
 from registry.errors import ArtifactChanged, ArtifactMissing, BadHyperparameter
+from registry.fitted import Fitted
+from registry.inputs import Feature, Features, aligned
 from registry.vocabulary import Task
 from tasks.algorithms import ALGORITHMS, EXTRAS, NAMES, new_estimator
 from tasks.snapshots import Rows
@@ -33,7 +35,7 @@ def rows(task: Task) -> Rows:
     return Rows(X.iloc[train], y[train], X.iloc[test], y[test])
 
 
-def fitted(task: Task, name: str, hyperparams: dict[str, Any], given: Rows) -> Any:
+def trained(task: Task, name: str, hyperparams: dict[str, Any], given: Rows) -> Any:
     return new_pipeline(request(task), name, hyperparams, given, threads=1)[0].fit(given.X_train, given.y_train)
 
 
@@ -42,7 +44,7 @@ def fitted(task: Task, name: str, hyperparams: dict[str, Any], given: Rows) -> A
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")  # lightgbm behind the transformer
 def test_it_fits_and_comes_back_from_its_file_with_the_same_answers(task: Task, name: str, tmp_path: Path) -> None:
     given = rows(task)
-    pipeline = fitted(task, name, {}, given)
+    pipeline = trained(task, name, {}, given)
     path = tmp_path / "model.skops"
     skops.io.dump(pipeline, path)
     loaded = load_pipeline(describe(path, path.as_uri()))
@@ -54,11 +56,32 @@ def test_it_fits_and_comes_back_from_its_file_with_the_same_answers(task: Task, 
         assert np.array_equal(loaded.predict_proba(given.X_test), pipeline.predict_proba(given.X_test))
 
 
+@pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=str)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
+def test_its_model_alone_answers_as_the_whole_pipeline(task: Task, name: str) -> None:
+    """The very same digits, from rows that nothing may write to."""
+    given = rows(task)
+    numbers = [column for column in given.X_train if given.X_train[column].dtype == float]
+    train, test = given.X_train[numbers], given.X_test[numbers].dropna()
+    pipeline = trained(task, name, {}, Rows(train, given.y_train, test, given.y_test))
+    ours = Fitted(pipeline, Features(Feature(column, "double", used=True, gaps=True) for column in numbers))
+    by_rows = pd.DataFrame(np.ascontiguousarray(test.to_numpy()), columns=numbers, copy=False)
+    for asked in (test, by_rows, test.head(1), test.astype("float32"), test.round().astype("int64")):
+        X = ours.prepared(asked)
+        assert isinstance(X, np.ndarray)
+        X.flags.writeable = False
+        table = aligned(asked, ours.features)
+        assert np.array_equal(ours.predict(X), pipeline.predict(table))
+        if hasattr(pipeline, "predict_proba"):
+            assert np.array_equal(ours.predict_proba(X), pipeline.predict_proba(table))
+
+
 @pytest.mark.parametrize("metric", ["manhattan", "chebyshev", "canberra", "braycurtis", "euclidean"])
 @pytest.mark.parametrize("algorithm", ["ball_tree", "brute"])
 def test_knns_other_trees_and_metrics_come_back_too(algorithm: str, metric: str, tmp_path: Path) -> None:
     given, path = rows(Task.REGRESSION), tmp_path / "model.skops"
-    pipeline = fitted(Task.REGRESSION, "knn", {"algorithm": algorithm, "metric": metric}, given)
+    pipeline = trained(Task.REGRESSION, "knn", {"algorithm": algorithm, "metric": metric}, given)
     skops.io.dump(pipeline, path)
     loaded = load_pipeline(describe(path, path.as_uri()))
     assert np.array_equal(loaded.predict(given.X_test), pipeline.predict(given.X_test))

@@ -37,6 +37,7 @@ from registry.errors import (
     RegistryUnavailable,
     UnknownProject,
 )
+from registry.fitted import Fitted
 from registry.vocabulary import Strategy
 from tests.support.story import Story
 
@@ -363,10 +364,31 @@ class TestSeveralRequestsAtOnce:
         loaded = predictor._loaded
         good, odd = stones().head(2), stones().head(2).assign(number=1e6)
         expected = predictor.predict(good).tolist()
-        predictor._loaded = replace(loaded, pipeline=Choosy(loaded.pipeline))
+        predictor._loaded = replace(loaded, fitted=Fitted(Choosy(loaded.fitted.pipeline), loaded.fitted.features))
         _, found = predictor.answer_all([good, odd])
         assert found[0].tolist() == expected
         assert isinstance(found[1], ValueError)
+
+
+def test_requests_with_gaps_and_without_are_answered_together_each_in_its_turn(
+    prefect: str, mlflow_store: Path, workspace: Path
+) -> None:
+    """They are asked for by two calls: of the model alone, and of the whole pipeline."""
+    (workspace / "data").mkdir()
+    draw = np.random.default_rng(0).normal(size=(60, 3))
+    pd.DataFrame(draw, columns=["a", "b", "y"]).to_parquet(workspace / "data" / "plain.parquet")
+    train("plain", "regression", "files:plain.parquet", "y", algorithms=["linear"])
+    predictor = Predictor("plain")
+    whole, gap, wrong = [{"a": 1, "b": 2.5}], [{"a": None, "b": 2}, {"a": 3.5, "b": 2}], [{"a": 1}]
+    requests = [gap, whole, wrong, [[7, 8]], whole, [], gap]
+    _, found = predictor.answer_all(requests)
+    assert isinstance(found[2], MissingColumns)
+    alone = [predictor.predict(rows) for rows in requests if rows is not wrong]
+    assert [np.allclose(ours, its, rtol=1e-12) for ours, its in zip(found[:2] + found[3:], alone, strict=True)] == [
+        True
+    ] * 6
+    pipeline = load_pipeline(predictor.model.artifact)
+    assert np.array_equal(predictor.predict(whole), pipeline.predict(pd.DataFrame({"a": [1.0], "b": [2.5]})))
 
 
 class Choosy:

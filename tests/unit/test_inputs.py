@@ -38,3 +38,13 @@ def test_infinity_is_refused_in_numbers_of_every_width(dtype: str) -> None:
     assert aligned(rows, features).equals(rows)
     with pytest.raises(BadRows, match="column 'a' has values that are infinite"):
         aligned(rows.assign(a=np.array([1, np.inf], dtype)), features)
+
+
+@pytest.mark.parametrize("given", [2**53 - 1, 2**53 + 1])
+def test_whole_numbers_become_fractions_only_where_training_had_some(given: int) -> None:
+    """An imputer that was fitted on fractions takes nothing else; an id must not become another's."""
+    features = Features([Feature("id", "int64", used=True, gaps=True), Feature("x", "double", used=True, gaps=True)])
+    for rows in ([[given, 1]], pd.DataFrame({"id": [given], "x": [1]}), pd.DataFrame({"id": [given], "x": [1.5]})):
+        table = aligned(rows, features)
+        assert int(table["id"][0]) == given
+        assert table["x"].dtype == float

@@ -1,0 +1,136 @@
+"""The model alone is asked only where its preprocessing would have given it the very same numbers."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
+
+from registry.errors import BadRows
+from registry.fitted import Fitted
+from registry.inputs import Feature, Features, aligned
+from registry.vocabulary import Task
+from tasks.preprocessing import preprocessor, resolved
+from tests.support.hostile import examples
+
+NAMES = ["a", "b", "c", "d"]
+IMPUTES = ["error", "mean", "median", "mode", "min", "max", "zero"]
+TYPES = ["float64", "float32", "float16", "longdouble", "int64", "int32", "int8", "uint8", "uint64", "Float64", "Int64"]
+
+
+def numbers(n: int = 12, kind: str = "float64") -> pd.DataFrame:
+    return pd.DataFrame(np.random.default_rng(0).integers(0, 9, (n, 4)).astype(kind), columns=NAMES)
+
+
+def fitted(preprocess: dict[str, Any], given: pd.DataFrame, *, takes_gaps: bool = False, model: Any = None) -> Fitted:
+    chosen = resolved(given, preprocess, takes_gaps=takes_gaps)
+    before = preprocessor(Task.REGRESSION, given, chosen, seed=0)
+    pipeline = Pipeline([("preprocessing", before), ("model", model or LinearRegression())])
+    kinds = {name: {"str": "string", "int64": "int64"}.get(str(given[name].dtype), "double") for name in given}
+    columns = (
+        Feature(name, kinds[name], used=choice["encode"] != "dropped", gaps=choice.get("impute") != "error")
+        for name, choice in chosen.items()
+    )
+    return Fitted(pipeline.fit(given, np.arange(len(given), dtype=float)), Features(columns))
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> tuple[dict[str, Any], bool, pd.DataFrame, pd.DataFrame]:
+    """What to do with each column, whether the model takes gaps, the rows to fit on, and rows of any types in any order
+    of columns.
+    """
+    imputed = draw(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(IMPUTES)))
+    types = draw(st.sampled_from(TYPES).map(lambda kind: [kind] * 4) | st.lists(st.sampled_from(TYPES), min_size=4))
+    rows = numbers(draw(st.integers(1, 3)))
+    rows = pd.DataFrame({name: rows[name].astype(kind) for name, kind in zip(NAMES, types, strict=False)})
+    if draw(st.booleans()) and len(set(types[:4])) == 1:
+        rows = pd.DataFrame(np.ascontiguousarray(rows.to_numpy()), columns=NAMES)
+    order = draw(st.permutations(NAMES))
+    preprocess = {name: {"impute": impute} for name, impute in imputed.items()}
+    trained = numbers().astype({name: draw(st.sampled_from(["float64", "int64"])) for name in NAMES})
+    return preprocess, draw(st.booleans()), trained, rows[order]
+
+
+def test_they_are_the_numbers_that_the_transformers_make() -> None:
+    ways = {"table": 0, "array": 0}
+
+    @examples(300)
+    @given(asked())
+    def check(case: tuple[dict[str, Any], bool, pd.DataFrame, pd.DataFrame]) -> None:
+        preprocess, takes_gaps, trained, rows = case
+        ours = fitted(preprocess, trained, takes_gaps=takes_gaps)
+        table = aligned(rows, ours.features)
+        X, made = ours.prepared(rows), ours.pipeline[0].transform(table)
+        ways["array" if isinstance(X, np.ndarray) else "table"] += 1
+        if isinstance(X, np.ndarray):
+            assert np.array_equal(X, made)
+            assert X.dtype == made.dtype
+            assert ours.predict(X) == pytest.approx(ours.pipeline.predict(table), rel=1e-9)
+
+    check()
+    assert min(ways.values()) > 20, ways
+
+
+def test_a_model_of_plain_numbers_is_asked_alone() -> None:
+    assert isinstance(fitted({}, numbers()).prepared(numbers()), np.ndarray)
+    assert isinstance(
+        fitted({"b": {"impute": "zero"}}, numbers(), takes_gaps=True).prepared([[1, 2, 3, 4]]), np.ndarray
+    )
+
+
+@pytest.mark.parametrize("scale", ["standard", "min_max", "max_abs", "robust"])
+def test_what_is_scaled_goes_the_whole_way(scale: str) -> None:
+    ours = fitted({"b": {"scale": scale}}, numbers())
+    assert isinstance(ours.prepared(numbers()), pd.DataFrame)
+
+
+def test_so_does_what_is_encoded() -> None:
+    given = numbers()
+    for each in (given.assign(b=pd.Series(["x", "y"] * 6, dtype="str")), given):
+        ours = fitted({} if each is not given else {"b": {"encode": "one_hot"}}, each)
+        assert isinstance(ours.prepared(each), pd.DataFrame)
+
+
+def test_so_do_gaps_and_infinity_is_refused() -> None:
+    ours = fitted({}, numbers())
+    gap = numbers().assign(b=np.nan)
+    assert isinstance(ours.prepared(gap), pd.DataFrame)
+    assert np.isfinite(ours.predict(ours.prepared(gap))).all()
+    with pytest.raises(BadRows, match="infinite"):
+        ours.prepared(numbers().assign(b=np.inf))
+
+
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
+def test_a_column_that_the_imputer_leaves_out_goes_the_whole_way() -> None:
+    """It had values, but none among the rows that the model was fitted on."""
+    given = numbers()
+    ours = fitted({"b": {"impute": "mean"}}, given)
+    pipeline = ours.pipeline.fit(given.assign(b=np.nan), np.arange(12.0))
+    whole = Fitted(pipeline, ours.features)
+    assert isinstance(whole.prepared(given), pd.DataFrame)
+    assert np.array_equal(whole.predict(whole.prepared(given)), pipeline.predict(given))
+
+
+def test_a_dropped_column_is_not_asked_for() -> None:
+    given = numbers().assign(b=np.nan)
+    ours = fitted({}, given)
+    assert np.array_equal(ours.prepared(given.drop(columns="b")), given[["a", "c", "d"]])
+
+
+def test_another_pipeline_is_asked_as_a_whole() -> None:
+    model = DummyRegressor().fit(numbers(), np.arange(12.0))
+    ours = Fitted(model, Features(Feature(name, "double", used=True, gaps=True) for name in NAMES))
+    assert ours.predict(ours.prepared(numbers())).tolist() == [5.5] * 12
+
+
+def test_the_callers_rows_cannot_be_written_to() -> None:
+    """They are not copied: a model that would change them fails instead."""
+    rows = pd.DataFrame(np.asfortranarray(numbers().to_numpy()), columns=NAMES)
+    X = fitted({}, numbers()).prepared(rows)
+    assert np.shares_memory(X, rows.to_numpy())
+    assert not X.flags.writeable
