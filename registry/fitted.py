@@ -33,8 +33,11 @@ class Fitted:
         table, values = aligned_with_values(rows, self.features)
         if values is None or self._taken is None:
             return table
-        dtype = self._taken.integers if values.dtype.kind in "iu" else None
-        return np.asarray(values[:, self._taken.columns], dtype)
+        columns, integers = self._taken
+        dtype = integers if integers and values.dtype.kind in "iu" else values.dtype.newbyteorder("=")
+        # A copy as the pipeline would make it: the caller's rows stay the caller's, and some models want to be able to
+        # write.
+        return np.array(values[:, columns], dtype)
 
     def predict(self, X: "pd.DataFrame | np.ndarray[Any, Any]") -> Any:
         """What the pipeline answers for rows that are `prepared`, at least one."""
@@ -55,24 +58,22 @@ class _Taken(NamedTuple):
     what integers become on the way (None: nothing else).
     """
 
-    columns: Any
-    integers: "np.dtype[Any] | None"
+    columns: list[int] | slice
+    integers: str | None
 
 
 def _taken(pipeline: Any, features: Features) -> _Taken | None:
     """None if a finite number could come to the model as another."""
     if [name for name, _ in getattr(pipeline, "steps", ())] != ["preprocessing", "model"] or not features.are_numbers:
         return None
-    preprocessing = pipeline.steps[0][1]
-    if not all(_fills_gaps_alone(each) for _, each, _ in preprocessing.transformers_ if each != "drop"):
+    parts = [(each, names) for _, each, names in pipeline.steps[0][1].transformers_ if each != "drop"]
+    if not all(_fills_gaps_alone(each) for each, _ in parts):
         return None
-    import numpy as np
-    import pandas as pd
-
-    numbers = np.arange(len(features.used), dtype=np.float64 if features.have_fractions else np.int64)
-    row = np.asarray(preprocessing.transform(pd.DataFrame([numbers], columns=features.columns)))
-    columns = slice(None) if np.array_equal(row[0], numbers) else row[0].astype(int)
-    return _Taken(columns, None if row.dtype == numbers.dtype else row.dtype)
+    number = {name: place for place, name in enumerate(features.names)}
+    order = [number[name] for _, names in parts for name in names]
+    # The others of its strategies keep them as they are.
+    makes_floats = any(getattr(each, "strategy", "constant") not in ("constant", "most_frequent") for each, _ in parts)
+    return _Taken(slice(None) if order == sorted(order) else order, "float64" if makes_floats else None)
 
 
 def _fills_gaps_alone(transformer: Any) -> bool:
@@ -80,7 +81,8 @@ def _fills_gaps_alone(transformer: Any) -> bool:
     kind = type(transformer).__name__
     if kind == "FunctionTransformer":
         return transformer.func is None  # "passthrough"
-    if kind != "SimpleImputer" or transformer.add_indicator:
+    missing = getattr(transformer, "missing_values", None)
+    if kind != "SimpleImputer" or transformer.add_indicator or missing == missing:  # noqa: PLR0124  (NaN is not)
         return False
     import numpy as np
 

@@ -29,6 +29,15 @@ class Feature:
     used: bool
     gaps: bool
 
+    @property
+    def integers(self) -> str:
+        """numpy's kinds of integers that are taken as they are; an imputer of a constant refuses what its own type at
+        training does not go into: fractions into whole numbers, signed ones into unsigned.
+        """
+        if self.kind in FLOATS:
+            return ""
+        return "iu" if self.kind.startswith("uint") else "i"
+
 
 class Features(tuple[Feature, ...]):  # noqa: SLOT001  (cached properties want a dictionary)
     """The columns that a model is asked with, in the order of training, and what each request would work out anew."""
@@ -47,8 +56,9 @@ class Features(tuple[Feature, ...]):  # noqa: SLOT001  (cached properties want a
         return all(_said(feature) == "numbers" for feature in self.used)
 
     @cached_property
-    def have_fractions(self) -> bool:
-        return any(feature.kind in FLOATS for feature in self.used)
+    def integers(self) -> str:
+        """What each of them takes."""
+        return min((feature.integers for feature in self.used), key=len, default="")
 
     @cached_property
     def columns(self) -> "pd.Index[Any]":
@@ -88,7 +98,7 @@ def aligned(rows: Any, features: Features) -> "pd.DataFrame":
 
 
 def aligned_with_values(rows: Any, features: Features) -> "tuple[pd.DataFrame, np.ndarray[Any, Any] | None]":
-    """`aligned`, and the same as one array where it is a row at least of finite numbers, all of one type: n × d."""
+    """`aligned`, and the same as one array, n × d, if it was found that all of it are finite numbers."""
     frame = _frame(rows, features)
     if (ready := _as_it_is(frame, features)) is not None:
         return ready
@@ -116,13 +126,13 @@ def _as_it_is(frame: "pd.DataFrame", features: Features) -> "tuple[pd.DataFrame,
     values = frame.to_numpy()
     if values.dtype.kind not in "iuf" or values.dtype.itemsize > 8:
         return None
-    # An imputer of a constant takes no whole numbers where training had fractions.
-    if (values.dtype.kind in "iu" and features.have_fractions) or set(frame.dtypes) != {values.dtype}:
-        values = values.astype(np.float64)
-        if not np.abs(values).max() < EXACT:
+    kind = values.dtype.kind
+    if (kind in "iu" and kind not in features.integers) or set(frame.dtypes) != {values.dtype}:
+        values = values.astype(np.float64, copy=False)
+        if not -EXACT < values.min() <= values.max() < EXACT:  # nor a gap
             return None
-        frame = pd.DataFrame(values, columns=features.columns)
-    elif values.dtype.kind == "f":
+        frame = pd.DataFrame(values, frame.index, features.columns, copy=False)
+    elif kind == "f":
         flat = values.ravel(order="K")
         # Of any number that is too large, the square is. Not by BLAS: its threads would be in the way of the model's
         # for a while.
@@ -184,14 +194,18 @@ def _of_columns(columns: dict[Any, Any], features: Features) -> "pd.DataFrame":
 
 
 def _numbers_alone(lists: list[Any]) -> "np.ndarray[Any, Any] | None":
-    """Lists of one length with nothing but numbers in them as an array; None if they are anything else."""
+    """Lists of one length with nothing but numbers in them as an array; None if they are anything else, or may be other
+    numbers in it.
+    """
     import numpy as np
 
     try:
         table = np.array(lists)
     except (ValueError, OverflowError):  # of several lengths
         return None
-    return table if table.ndim == 2 and table.dtype.kind in "if" else None
+    if table.ndim != 2 or table.dtype.kind not in "if":
+        return None
+    return None if table.size and table.dtype.kind == "f" and np.abs(table).max() >= EXACT else table
 
 
 def _width(row: Any) -> int | None:
@@ -241,8 +255,8 @@ def _numbers(column: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
         raise _other_type(column, feature)
     if types.is_extension_array_dtype(column):  # with a mask for gaps
         column = pd.Series(column.to_numpy("float64", na_value=np.nan), column.index)
-    if types.is_integer_dtype(column) and feature.kind in FLOATS:  # as `_as_it_is` does it
-        column = column.astype("float64")
+    if types.is_integer_dtype(column) and column.dtype.kind not in feature.integers:
+        column = column.astype("float64") if feature.kind in FLOATS or column.max() < EXACT else column
     if types.is_float_dtype(column) and (np.abs(column.to_numpy("float64")) > LARGEST).any():
         raise BadRows(f"column {feature.name!r} has values that are infinite or beyond 3.4e38")
     return column

@@ -5,7 +5,6 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -123,12 +122,11 @@ class Predictor:
         The last digits of a number may depend on what is answered with it, as they do on the rows of one request.
         """
         import numpy as np
-        import pandas as pd
 
-        loaded, below = self._loaded, partial(pd.concat, ignore_index=True)
+        loaded = self._loaded
         prepared = [_tried(loaded.fitted.prepared, rows) for rows in requests]
-        arrays = _all_answers(loaded, [X for X in prepared if isinstance(X, np.ndarray)], np.concatenate)
-        tables = _all_answers(loaded, [X for X in prepared if isinstance(X, pd.DataFrame)], below)
+        arrays = _all_answers(loaded, [X for X in prepared if isinstance(X, np.ndarray)])
+        tables = _all_answers(loaded, [X for X in prepared if not isinstance(X, np.ndarray | Exception)])
         return loaded.model, [
             X if isinstance(X, Exception) else next(arrays if isinstance(X, np.ndarray) else tables) for X in prepared
         ]
@@ -174,13 +172,20 @@ def _answers(loaded: _Loaded, X: Any) -> "np.ndarray[Any, Any]":
     return np.empty((0, targets) if targets > 1 else 0, kind)
 
 
-def _all_answers(loaded: _Loaded, Xs: list[Any], joined: Callable[[list[Any]], Any]) -> Iterator[Any]:
-    """To each of `Xs` its answers, by one call for all of them, or what it alone would raise."""
-    together = _tried(_answers, loaded, joined(Xs)) if len(Xs) > 1 else None
+def _all_answers(loaded: _Loaded, Xs: list[Any]) -> Iterator[Any]:
+    """To each of `Xs`, all of one kind, its answers, by one call for all of them; or what it alone would raise."""
+    together = _tried(lambda: _answers(loaded, _below(Xs))) if len(Xs) > 1 else None
     if together is None or isinstance(together, Exception):  # one of them may be what the model cannot take
         return iter([_tried(_answers, loaded, X) for X in Xs])
     ends = itertools.accumulate(map(len, Xs))
     return iter([together[end - len(X) : end] for X, end in zip(Xs, ends, strict=True)])
+
+
+def _below(Xs: list[Any]) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    return np.concatenate(Xs) if isinstance(Xs[0], np.ndarray) else pd.concat(Xs, ignore_index=True)
 
 
 def _tried(work: Callable[..., Any], *arguments: Any) -> Any:

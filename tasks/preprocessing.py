@@ -41,7 +41,7 @@ IMPUTERS: dict[str, dict[str, Any]] = {
     "mode": {"strategy": "most_frequent"},
     "min": {"strategy": np.min},
     "max": {"strategy": np.max},
-    "zero": {"strategy": "constant", "fill_value": 0},
+    "zero": {"strategy": "constant"},  # 0 of the columns' own type
 }
 SCALERS = {"standard": StandardScaler, "min_max": MinMaxScaler, "max_abs": MaxAbsScaler, "robust": RobustScaler}
 

@@ -56,25 +56,37 @@ def test_it_fits_and_comes_back_from_its_file_with_the_same_answers(task: Task, 
         assert np.array_equal(loaded.predict_proba(given.X_test), pipeline.predict_proba(given.X_test))
 
 
-@pytest.mark.parametrize(("task", "name"), CATALOGUE, ids=str)
+VARIANTS: list[tuple[Task, str, dict[str, Any]]] = [
+    *((task, name, {}) for task, name in CATALOGUE),
+    *(
+        (Task.REGRESSION, "kernel_ridge", kernel)
+        for kernel in ({"kernel": "chi2", "gamma": 1.0}, {"kernel": "laplacian"})
+    ),
+    *((Task.CLASSIFICATION, "knn", {"algorithm": each}) for each in ("ball_tree", "brute")),
+    (Task.CLASSIFICATION, "svm", {"kernel": "linear"}),
+]
+
+
+@pytest.mark.parametrize(("task", "name", "hyperparams"), VARIANTS, ids=str)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
-def test_its_model_alone_answers_as_the_whole_pipeline(task: Task, name: str) -> None:
-    """The very same digits, from rows that nothing may write to."""
+def test_its_model_alone_answers_as_the_whole_pipeline(task: Task, name: str, hyperparams: dict[str, Any]) -> None:
+    """The very same digits, of classifiers that were trained on whole numbers and regressors on fractions."""
     given = rows(task)
     numbers = [column for column in given.X_train if given.X_train[column].dtype == float]
-    train, test = given.X_train[numbers], given.X_test[numbers].dropna()
-    pipeline = trained(task, name, {}, Rows(train, given.y_train, test, given.y_test))
-    ours = Fitted(pipeline, Features(Feature(column, "double", used=True, gaps=True) for column in numbers))
+    X = pd.concat([given.X_train, given.X_test])[numbers].fillna(0)
+    X = (X * 10).round().astype("int64") if task is Task.CLASSIFICATION else X - X.min()
+    train, test = X[: len(given.y_train)], X[len(given.y_train) :]
+    pipeline = trained(task, name, hyperparams, Rows(train, given.y_train, test, given.y_test))
+    kind = "int64" if task is Task.CLASSIFICATION else "double"
+    ours = Fitted(pipeline, Features(Feature(column, kind, used=True, gaps=True) for column in numbers))
     by_rows = pd.DataFrame(np.ascontiguousarray(test.to_numpy()), columns=numbers, copy=False)
     for asked in (test, by_rows, test.head(1), test.astype("float32"), test.round().astype("int64")):
-        X = ours.prepared(asked)
-        assert isinstance(X, np.ndarray)
-        X.flags.writeable = False
-        table = aligned(asked, ours.features)
-        assert np.array_equal(ours.predict(X), pipeline.predict(table))
+        alone, table = ours.prepared(asked), aligned(asked, ours.features)
+        assert isinstance(alone, np.ndarray)
+        assert np.array_equal(ours.predict(alone), pipeline.predict(table))
         if hasattr(pipeline, "predict_proba"):
-            assert np.array_equal(ours.predict_proba(X), pipeline.predict_proba(table))
+            assert np.array_equal(ours.predict_proba(alone), pipeline.predict_proba(table))
 
 
 @pytest.mark.parametrize("metric", ["manhattan", "chebyshev", "canberra", "braycurtis", "euclidean"])

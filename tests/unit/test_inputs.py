@@ -44,7 +44,20 @@ def test_infinity_is_refused_in_numbers_of_every_width(dtype: str) -> None:
 def test_whole_numbers_become_fractions_only_where_training_had_some(given: int) -> None:
     """An imputer that was fitted on fractions takes nothing else; an id must not become another's."""
     features = Features([Feature("id", "int64", used=True, gaps=True), Feature("x", "double", used=True, gaps=True)])
-    for rows in ([[given, 1]], pd.DataFrame({"id": [given], "x": [1]}), pd.DataFrame({"id": [given], "x": [1.5]})):
-        table = aligned(rows, features)
-        assert int(table["id"][0]) == given
-        assert table["x"].dtype == float
+    for x in (1, 1.5):
+        columns = {"id": [given], "x": [x]}
+        for rows in ([[given, x]], [{"id": given, "x": x}], columns, pd.DataFrame(columns)):
+            table = aligned(rows, features)
+            assert int(table["id"][0]) == given
+            assert table["x"].dtype == float
+
+
+def test_unsigned_numbers_become_fractions_where_training_had_none_of_them() -> None:
+    features = Features(Feature(name, "int64", used=True, gaps=True) for name in "ab")
+    rows = pd.DataFrame({"a": [1, 2], "b": [3, 4]}, dtype="uint8")
+    for given in (rows, rows.assign(b=[np.nan, 4])):
+        assert aligned(given, features).dtypes.tolist() == [float, float]
+    ids = pd.DataFrame({"a": [2**53 + 1], "b": [3]}, dtype="uint64")
+    assert int(aligned(ids, features)["a"][0]) == 2**53 + 1, "an id must not become another's"
+    unsigned = Features(Feature(name, "uint8", used=True, gaps=True) for name in "ab")
+    assert aligned(rows, unsigned).equals(rows)

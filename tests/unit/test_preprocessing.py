@@ -46,6 +46,14 @@ def test_a_gap_is_filled_by_a_figure_of_the_training_rows(impute: str, filled: f
     assert one(values, {"impute": impute}, new=[NAN, 100.0]) == [filled, 100.0]
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32"])
+def test_zero_is_of_every_type_of_number(dtype: str) -> None:
+    given = pd.DataFrame({"x": np.array([1, 2, 3], dtype)})
+    chosen = resolved(given, {"x": {"impute": "zero"}}, takes_gaps=False)
+    made = preprocessor(Task.REGRESSION, given, chosen, seed=0).fit_transform(given)
+    assert made.tolist() == [[1], [2], [3]]
+
+
 def test_a_column_without_gaps_fills_those_of_new_rows() -> None:
     assert one([1.0, 2.0, 6.0], {}, new=[NAN]) == [2.0]
 
