@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session
 
 from registry import strategies
 from registry.errors import NoCandidate, UnknownProject
-from registry.queries import ID_LIMIT, model_record
+from registry.queries import ID_LIMIT
+from registry.records import model_record
 from registry.schema import Deployment, Model, Project
 from registry.session import transaction
 from registry.values import ModelRecord

@@ -22,7 +22,8 @@ from registry.errors import (
     TaskMismatch,
     UnknownModel,
 )
-from registry.queries import ID_LIMIT, last_sign, model_record, score_of, snapshot_record
+from registry.queries import ID_LIMIT, last_sign
+from registry.records import model_record, score_of, snapshot_record
 from registry.retention import Keep, prunable_models, prunable_snapshots
 from registry.schema import Decision as DecisionRow
 from registry.schema import Deployment, Model, Project, Quarantine, Snapshot, now

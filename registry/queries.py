@@ -15,19 +15,17 @@ from registry.errors import (
     UnknownProject,
     UnknownSnapshot,
 )
+from registry.records import artifact_of, decision_record, model_record, project_record, score_of, snapshot_record
 from registry.schema import Decision, Deployment, Model, Project, Snapshot
 from registry.session import made, transaction
 from registry.strategies import TRAINED, live
 from registry.values import (
-    Artifact,
     DecisionRecord,
     DeploymentRecord,
-    Evidence,
     LiveModel,
     ModelRecord,
     ProjectRecord,
     SnapshotRecord,
-    Terms,
 )
 from registry.vocabulary import Status
 
@@ -63,7 +61,7 @@ def find_project(name: str) -> ProjectRecord | None:
         return None
     with transaction() as session:
         row = session.scalar(select(Project).where(Project.name == name))
-        return _project_record(row) if row else None
+        return project_record(row) if row else None
 
 
 def project(name: str) -> ProjectRecord:
@@ -146,7 +144,7 @@ def live_deployment(project_name: str) -> LiveModel:
         if row is None:
             raise NothingDeployed(project_name)
         seq, model, targets = row
-        artifact = _artifact(model)
+        artifact = artifact_of(model)
         assert artifact is not None, "the table lets no trained model be without one"
         return LiveModel(
             model.id,
@@ -309,52 +307,6 @@ def newest_snapshot(project_name: str) -> SnapshotRecord:
         return snapshot_record(row)
 
 
-def score_of(row: Model) -> float:
-    """The score of a deployed model: it was trained, and the table lets no trained model be without one."""
-    assert row.score is not None
-    return row.score
-
-
-def model_record(row: Model) -> ModelRecord:
-    return ModelRecord(
-        row.id,
-        row.project_id,
-        row.snapshot_id,
-        row.algorithm,
-        row.hyperparams,
-        row.preprocessing,
-        row.status,
-        row.score,
-        row.metrics,
-        row.reason,
-        _artifact(row),
-        row.mlflow_run_id,
-        row.mlflow_model_id,
-        row.created_at,
-        row.quarantine,
-        row.finished_at,
-    )
-
-
-def snapshot_record(row: Snapshot) -> SnapshotRecord:
-    return SnapshotRecord(
-        row.id,
-        row.project_id,
-        row.relation_name,
-        tuple(row.y_column_names),
-        row.test_size,
-        row.test_sampling,
-        row.seed,
-        row.train_rows,
-        row.test_rows,
-        tuple(row.columns),
-        row.preprocess,
-        Artifact(row.artifact_uri, row.artifact_sha256, row.artifact_bytes),
-        Artifact(row.hashes_uri, row.hashes_sha256, row.hashes_bytes),
-        row.pruned_at,
-    )
-
-
 def _decisions(session: Session, which: ColumnElement[bool]) -> list[DecisionRecord]:
     statement = (
         select(Decision, Project.name, Model.algorithm)
@@ -363,47 +315,14 @@ def _decisions(session: Session, which: ColumnElement[bool]) -> list[DecisionRec
         .where(which)
         .order_by(Decision.id.desc())
     )
-    return [_decision_record(*row) for row in session.execute(statement).tuples()]
-
-
-def _decision_record(row: Decision, project_name: str, algorithm_name: str) -> DecisionRecord:
-    interval = None if row.interval_low is None or row.interval_high is None else (row.interval_low, row.interval_high)
-    return DecisionRecord(
-        row.id,
-        project_name,
-        row.challenger_id,
-        algorithm_name,
-        Terms(row.compare, row.min_improvement, row.confidence, row.must_beat_baseline, row.min_rows),
-        Evidence(
-            row.basis,
-            row.live_model_id,
-            tuple(row.candidate_ids),
-            row.challenger_score,
-            row.live_score,
-            row.baseline_score,
-            row.rows_compared,
-            row.rows_excluded,
-            interval,
-            row.live_quarantined,
-        ),
-        row.deployed,
-        row.reason,
-        row.decided_by,
-        row.code_version,
-        row.decided_at,
-        int(row.request_key.rpartition(":")[2]),  # another id than today's where the project was imported
-    )
+    return [decision_record(*row) for row in session.execute(statement).tuples()]
 
 
 def _project(session: Session, name: str) -> ProjectRecord:
     row = session.scalar(select(Project).where(Project.name == name))
     if row is None:
         raise UnknownProject(name, session.scalars(select(Project.name).order_by(Project.name)))
-    return _project_record(row)
-
-
-def _project_record(row: Project) -> ProjectRecord:
-    return ProjectRecord(row.id, row.name, row.task, row.created_at)
+    return project_record(row)
 
 
 def _models(project_name: str, which: ColumnElement[bool]) -> list[ModelRecord]:
@@ -412,9 +331,3 @@ def _models(project_name: str, which: ColumnElement[bool]) -> list[ModelRecord]:
             select(Model).where(Model.project_id == _project(session, project_name).id, which).order_by(Model.id.desc())
         )
         return [model_record(row) for row in session.scalars(statement)]
-
-
-def _artifact(row: Model) -> Artifact | None:
-    if row.artifact_uri is None or row.artifact_sha256 is None or row.artifact_bytes is None:
-        return None
-    return Artifact(row.artifact_uri, row.artifact_sha256, row.artifact_bytes)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from registry import inputs
 from registry.inputs import Feature, Features, aligned
-from registry.service import FORMATS, new_app
+from registry.service import new_app
+from registry.service_schema import FORMATS
 from tests.integration.test_service import served
 from tests.support.hostile import JSON, SCALAR, examples, refused_or
 from tests.support.story import Story
