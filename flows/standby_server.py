@@ -3,7 +3,6 @@
 Who asks, and what both sides say, is in `standby.py`.
 """
 
-import ctypes
 import os
 import signal
 import socket
@@ -22,7 +21,6 @@ from registry.bounded import end_at_once
 from registry.errors import FrontrunnerError
 
 NONSENSE = (ValueError, EOFError, LookupError, TypeError, AttributeError)  # whatever somebody sends
-PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -41,6 +39,7 @@ def main() -> None:
     like = standby.like(os.environ)
     with importing():  # after the defaults, which Prefect reads when it is imported
         processes.preload()
+        processes.preload_for_candidates()
         from flows.train import train  # noqa: F401
     if threading.active_count() > 1:
         sys.exit(f"nothing can be forked from a process with threads: {threading.enumerate()}")
@@ -185,7 +184,7 @@ def _request(asker: socket.socket) -> Iterator[tuple[dict[str, Any], list[int]]]
 
 
 def _forked() -> int:
-    from tasks.processes import forking
+    from tasks.processes import end_with_parent, forking
 
     standing_by = os.getpid()
     with forking():
@@ -196,9 +195,7 @@ def _forked() -> int:
             if os.getpid() == standing_by:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if not pid:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # it ends with this one, however that ends
-        if os.getppid() != standing_by:
-            os._exit(1)
+        end_with_parent(standing_by, by=signal.SIGTERM)
     return pid
 
 

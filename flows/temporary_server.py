@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Thread
@@ -45,12 +45,12 @@ class TemporaryServer:
     """Ends with this process, however that ends."""
 
     def __init__(self) -> None:
-        port = _free_port()
-        self.url = f"http://127.0.0.1:{port}/api"
+        self._port = _free_port()
+        self.url = f"http://127.0.0.1:{self._port}/api"
         self._said = TemporaryFile()  # noqa: SIM115  (as long as the server)
         env = os.environ | NARROW
         self._process = subprocess.Popen(  # noqa: S603  (our own module)
-            [sys.executable, "-m", "flows.temporary_server", str(port)],
+            [sys.executable, "-m", "flows.temporary_server", str(self._port)],
             env=env,
             stdout=self._said,
             stderr=subprocess.STDOUT,
@@ -61,12 +61,14 @@ class TemporaryServer:
 
     def wait(self) -> None:
         """Until it answers. Raises: PrefectUnavailable."""
-        import httpx
+        from http.client import OK, HTTPConnection, HTTPException
 
         until = time.monotonic() + START_SECONDS
         while self._process.poll() is None and time.monotonic() < until:
-            with suppress(httpx.HTTPError):
-                if httpx.get(f"{self.url}/health", timeout=5).is_success:
+            connection = HTTPConnection("127.0.0.1", self._port, timeout=5)
+            with suppress(OSError, HTTPException), closing(connection):
+                connection.request("GET", "/api/health")
+                if connection.getresponse().status == OK:
                     return
             time.sleep(0.05)
         self._said.seek(0)
@@ -106,6 +108,14 @@ def _toml(path: Path) -> dict[str, Any]:
     return {}
 
 
+async def _ask(app: Any) -> None:
+    """FastAPI makes the models of all routes for the first request, in 0.2 s: while the command still imports."""
+    import httpx
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://temporary") as client:
+        await client.get("/api/which-no-route-has")  # so that every one of them is looked at
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -117,8 +127,23 @@ if __name__ == "__main__":
 
     Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     with importing():
+        import asyncio
+
         import uvicorn
         from prefect.server.api.server import create_app
 
         app = create_app()
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
+        asyncio.run(_ask(app))
+
+    class Server(uvicorn.Server):
+        """Ends as soon as it is asked to, for the command waits for that, and nobody else is connected."""
+
+        async def main_loop(self) -> None:
+            while not self.should_exit:  # noqa: ASYNC110  (a signal sets it)
+                await asyncio.sleep(0.01)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+            await self.lifespan.shutdown()  # it writes what there still is
+            os._exit(0)
+
+    Server(uvicorn.Config(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error")).run()

@@ -1,11 +1,13 @@
-"""Processes for candidates, forked from a command that has imported everything and has no thread yet.
+"""Processes for candidates, forked from a command that has imported what it needs and has no thread yet.
 
 Threads share one interpreter's lock, which drawing, saving and logging hold. A fork takes 20 ms, where a new process
-imports for four seconds; but a fork of a process with threads can hang, so all are made before Prefect begins any.
+imports for four seconds; but a fork of a process with threads can hang, so it is made before Prefect begins any. This
+first one is the parent of the others: it imports what else candidates need, while the command goes on, and forks them.
 Where none was made (another system than Linux, the Python API, a Prefect worker's run), candidates are the flow's own
 threads.
 """
 
+import ctypes
 import gc
 import logging
 import os
@@ -18,35 +20,40 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.abc import MetaPathFinder
-from itertools import pairwise
+from itertools import chain, pairwise
 from logging.handlers import QueueHandler
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from queue import Empty, LifoQueue
-from threading import Lock, Thread, active_count
+from threading import Lock, active_count
 from time import sleep
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
 from registry.artifacts import bound_mlflow
 from registry.errors import FrontrunnerError
 
 log = logging.getLogger("frontrunner")
 
-# What is imported where it is needed, and so would be in every process.
+# What is imported where it is needed, and so would be in every process: of a command, and of its candidates alone.
 NEEDED = (
-    "matplotlib.backends.backend_agg",
-    "mlflow.pyfunc",
-    "mlflow.sklearn",
+    "scipy.special",  # early: skops looks for its functions, some 400, in one module after the other
     "mlflow.store.artifact.local_artifact_repo",
     "mlflow.store.tracking.sqlalchemy_store",
     "prefect.flow_engine",
     "prefect.task_engine",
-    "tasks.plots",
     "tasks.preprocessing",
     "tasks.scoring",
     "xgboost",
 )
+FOR_CANDIDATES = (
+    "matplotlib.backends.backend_agg",
+    "mlflow.pyfunc",
+    "mlflow.sklearn",
+    "tasks.plots",
+)
+
+PR_SET_PDEATHSIG = 1
 
 Result = TypeVar("Result")
 
@@ -56,8 +63,9 @@ class ProcessLost(FrontrunnerError):
 
 
 class Worker(NamedTuple):
-    process: ForkProcess
     calls: "Connection[Any, Any]"
+    ended: "Connection[Any, Any]"  # tells its exit code
+    parent: ForkProcess
 
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
         """What the function returns or raises there; then the process is free again.
@@ -73,13 +81,18 @@ class Worker(NamedTuple):
                 if log.isEnabledFor(said[1].levelno):
                     log.handle(said[1])
         except (EOFError, OSError):
-            self.process.join()
-            raise ProcessLost(f"its process {how_it_ended(self.process.exitcode or 0)}") from None
+            raise ProcessLost(f"its process {how_it_ended(self._exit_code())}") from None
         _idle.put(self)
         kind, value = said
         if kind == "error":
             raise _linked(value)
         return cast("Result", value)
+
+    def _exit_code(self) -> int:
+        with suppress(EOFError):
+            return int(self.ended.recv())
+        self.parent.join()  # with which it ends
+        return self.parent.exitcode or 0
 
 
 _idle: LifoQueue[Worker] = LifoQueue()  # the last one used is used again: it has read what there is to read
@@ -88,9 +101,15 @@ _idle: LifoQueue[Worker] = LifoQueue()  # the last one used is used again: it ha
 def preload() -> None:
     """Imports what a training needs, once for all of its processes."""
     bound_mlflow()
-    with _NotInstalled("cupy", "dask", "pytest", "torch"):
-        import_module("skops.io")  # before all: it looks for some 800 functions in every module that there is by then
     for module in NEEDED:
+        import_module(module)
+    with _NotInstalled("cupy", "dask", "pytest", "torch"):
+        import_module("skops.io")
+
+
+def preload_for_candidates() -> None:
+    """Imports what their processes need besides."""
+    for module in FOR_CANDIDATES:
         import_module(module)
 
 
@@ -114,21 +133,23 @@ class _NotInstalled(MetaPathFinder):
 
 
 def begin(count: int) -> None:
-    """Makes processes, which wait for a call and end with this one. They have what this one has imported."""
+    """Makes processes that wait for a call, and end with this one. They have what this one has imported, and more."""
     if sys.platform != "linux" or active_count() > 1:
         return
     context = get_context("fork")
+    calls, ends = [context.Pipe() for _ in range(count)], [context.Pipe(duplex=False) for _ in range(count)]
+    theirs = [(its, ended) for (_, its), (_, ended) in zip(calls, ends, strict=True)]
+    parent = context.Process(target=_fork, args=(theirs, os.getpid()), daemon=True)
     with forking():
         kept = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # in them: by it multiprocessing ends them, and waits
         try:
-            for _ in range(count):
-                ours, its = context.Pipe()
-                process = context.Process(target=_serve, args=(its,), daemon=True)
-                process.start()
-                its.close()  # so that the end of the process is the end of the connection
-                _idle.put(Worker(process, ours))
+            parent.start()
         finally:
             signal.signal(signal.SIGTERM, kept)
+    for its in chain.from_iterable(theirs):
+        its.close()  # so that the end of a process is the end of its connections
+    for (ours, _), (ended, _) in zip(calls, ends, strict=True):
+        _idle.put(Worker(ours, ended, parent))
 
 
 @contextmanager
@@ -163,10 +184,50 @@ def end_with(parent: int) -> None:
     os._exit(1)
 
 
+def _fork(connections: "list[tuple[Connection[Any, Any], Connection[Any, Any]]]", command: int) -> None:
+    """What their parent does: it tells how each of them ended."""
+    gc.disable()
+    end_with_parent(command)
+    os.setpgid(0, 0)  # Ctrl-C and the end of a terminal are for the command, with which all of these end
+    preload_for_candidates()
+    parent, running = os.getpid(), {}
+    for calls, ended in connections:
+        with forking():
+            pid = os.fork()
+        if not pid:
+            _be_a_worker(calls, parent, {*chain.from_iterable(connections)} - {calls})
+        calls.close()
+        running[pid] = ended
+    while running:
+        pid, status = os.wait()
+        with suppress(OSError):  # the command ends
+            running.pop(pid).send(os.waitstatus_to_exitcode(status))
+
+
+def _be_a_worker(calls: "Connection[Any, Any]", parent: int, others: "set[Connection[Any, Any]]") -> NoReturn:
+    code = 1
+    try:
+        end_with_parent(parent)
+        for each in others:
+            each.close()
+        _serve(calls)
+        code = 0
+    except BaseException:  # noqa: BLE001  (a library's exit)
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def end_with_parent(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
+    """Has the system send this process a signal when the one that forked it is gone. Linux alone."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def _serve(calls: "Connection[Any, Any]") -> None:
     gc.freeze()  # what was imported is no garbage: each collection would look through all of it, and copy it
-    os.setpgid(0, 0)  # Ctrl-C and the end of a terminal are for the command, with which this process ends
-    Thread(target=_end_with_parent, daemon=True).start()
+    gc.enable()
     sending = Lock()  # a library may warn in a thread of its own
 
     def send(kind: str, said: Any) -> None:
@@ -182,7 +243,7 @@ def _serve(calls: "Connection[Any, Any]") -> None:
         try:
             result = function(*args)
         except Exception as error:  # noqa: BLE001  (it is raised where the call was made)
-            send("error", _chain(error))
+            send("error", _with_causes(error))
         else:
             send("result", result)
 
@@ -195,14 +256,7 @@ class _Sender(QueueHandler):
         self.queue("log", record)  # type: ignore[operator]
 
 
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
-
-
-def _chain(error: BaseException) -> list[BaseException]:
+def _with_causes(error: BaseException) -> list[BaseException]:
     """The error and its causes; pickle keeps no cause. The traceback is a note, as it is shown."""
     error.add_note("In its own process:\n" + "".join(traceback.format_exception(error)).rstrip())
     chain: list[BaseException] = []

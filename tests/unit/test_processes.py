@@ -44,9 +44,19 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def plots_of() -> tuple[bool, int]:
+    module = sys.modules.get("tasks.plots")
+    return module is not None, id(module)
+
+
 def script(text: str) -> subprocess.Popen[str]:
     """A process without threads; what it prints at the end is what it found, as JSON."""
-    head = "import json, os, time\nfrom tasks import processes\nfrom tests.unit import test_processes as t\n"
+    head = """
+import json, os, time, warnings
+from tasks import processes
+from tests.unit import test_processes as t
+warnings.filterwarnings("ignore", ".*Any type hint is inferred", UserWarning)  # MLflow says it of itself
+"""
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", head + textwrap.dedent(text)],
         cwd=ROOT,
@@ -146,15 +156,17 @@ def test_an_error_comes_with_its_causes_and_its_traceback() -> None:
     assert unsendable == ["CandidateFailed", "unsendable", "RuntimeError", "Unsendable: 1 and 2"]
 
 
-def test_one_that_is_killed_fails_its_call_alone() -> None:
-    answer = found("""
+@pytest.mark.parametrize("place", [0, 1])
+def test_one_that_is_killed_fails_its_call_alone(place: int) -> None:
+    answer = found(f"""
         processes.begin(2)
-        other, lost = processes.free(), processes.free()
+        both = [processes.free(), processes.free()]
+        lost, other = both[{place}], both[{1 - place}]
         try:
             lost.call(t.die)
         except processes.ProcessLost as error:
             said = str(error)
-        print(json.dumps({"said": said, "there": processes.are_there(), "other": other.call(abs, -1)}))
+        print(json.dumps({{"said": said, "there": processes.are_there(), "other": other.call(abs, -1)}}))
     """)
     assert answer == {
         "said": "its process was killed by SIGKILL: the machine may have no memory left",
@@ -163,11 +175,69 @@ def test_one_that_is_killed_fails_its_call_alone() -> None:
     }
 
 
+def test_a_library_that_ends_the_process_fails_its_call_alone() -> None:
+    answer = found("""
+        import sys
+        said = []
+        processes.begin(2)
+        for _ in range(2):
+            try:
+                processes.free().call(sys.exit, 3)
+            except processes.ProcessLost as error:
+                said.append(str(error))
+        print(json.dumps({"said": said}))
+    """)
+    assert answer == {"said": ["its process ended with 1"] * 2}
+
+
+def test_without_their_parent_none_goes_on() -> None:
+    answer = found("""
+        processes.begin(2)
+        one, other = processes.free(), processes.free()
+        os.kill(one.call(os.getppid), 9)
+        said = []
+        for each in (one, other):
+            try:
+                each.call(time.sleep, 60)
+            except processes.ProcessLost as error:
+                said.append(str(error))
+        print(json.dumps({"said": said}))
+    """)
+    assert answer == {"said": ["its process was killed by SIGKILL: the machine may have no memory left"] * 2}
+
+
+def test_what_candidates_alone_need_is_imported_beside_the_command_once() -> None:
+    answer = found("""
+        import sys
+        processes.begin(2)
+        ours = "tasks.plots" in sys.modules
+        both = [processes.free(), processes.free()]
+        theirs = [each.call(t.plots_of) for each in both]
+        print(json.dumps({"ours": ours, "there": [there for there, _ in theirs], "places": [at for _, at in theirs]}))
+    """)
+    assert not answer["ours"]
+    assert answer["there"] == [True, True]
+    assert len(set(answer["places"])) == 1, "the same object, of one import"
+
+
+def test_nothing_that_is_imported_begins_a_thread() -> None:
+    """From a process with threads nothing is forked: candidates would be the command's threads, and slow."""
+    answer = found("""
+        from threading import enumerate
+        processes.preload()
+        processes.preload_for_candidates()
+        import flows.train
+        print(json.dumps({"threads": [each.name for each in enumerate()]}))
+    """)
+    assert answer == {"threads": ["MainThread"]}
+
+
 def test_they_end_with_their_command_even_when_that_is_killed() -> None:
     process = script("""
         from threading import Thread
         processes.begin(3)
         Thread(target=lambda: processes.free().call(time.sleep, 600), daemon=True).start()
+        processes.free().call(abs, -1)
         print("begun", flush=True)
         input()
     """)
@@ -175,8 +245,8 @@ def test_they_end_with_their_command_even_when_that_is_killed() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         time.sleep(0.5)
-        children = psutil.Process(process.pid).children()
-        assert len(children) == 3
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 1 + 3
         process.kill()
         _, alive = psutil.wait_procs(children, timeout=20)
         assert alive == []
