@@ -185,29 +185,37 @@ def end_with(parent: int) -> None:
 
 
 def _fork(connections: "list[tuple[Connection[Any, Any], Connection[Any, Any]]]", command: int) -> None:
-    """What their parent does: it tells how each of them ended."""
+    """What their parent does: it tells how each of them ended, and ends none without the others."""
     gc.disable()
-    end_with_parent(command)
+    end_with_parent(command, by=signal.SIGTERM)
     os.setpgid(0, 0)  # Ctrl-C and the end of a terminal are for the command, with which all of these end
     preload_for_candidates()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parent, running = os.getpid(), {}
-    for calls, ended in connections:
-        with forking():
-            pid = os.fork()
-        if not pid:
-            _be_a_worker(calls, parent, {*chain.from_iterable(connections)} - {calls})
-        calls.close()
-        running[pid] = ended
-    while running:
-        pid, status = os.wait()
-        with suppress(OSError):  # the command ends
-            running.pop(pid).send(os.waitstatus_to_exitcode(status))
+    try:
+        for calls, ended in connections:
+            with forking():
+                pid = os.fork()
+            if not pid:
+                _be_a_worker(calls, parent, {*chain.from_iterable(connections)} - {calls})
+            calls.close()
+            running[pid] = ended
+        while running:
+            pid, status = os.wait()
+            with suppress(OSError):  # the command ends
+                running.pop(pid).send(os.waitstatus_to_exitcode(status))
+    finally:
+        for each in running:
+            os.kill(each, signal.SIGKILL)
+        for each in running:
+            os.waitpid(each, 0)  # in a container nobody else may
 
 
 def _be_a_worker(calls: "Connection[Any, Any]", parent: int, others: "set[Connection[Any, Any]]") -> NoReturn:
     code = 1
     try:
-        end_with_parent(parent)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end_with_parent(parent, by=signal.SIGKILL)
         for each in others:
             each.close()
         _serve(calls)
@@ -218,7 +226,7 @@ def _be_a_worker(calls: "Connection[Any, Any]", parent: int, others: "set[Connec
         os._exit(code)
 
 
-def end_with_parent(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
+def end_with_parent(parent: int, *, by: signal.Signals) -> None:
     """Has the system send this process a signal when the one that forked it is gone. Linux alone."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
     if os.getppid() != parent:

@@ -156,6 +156,21 @@ def test_an_error_comes_with_its_causes_and_its_traceback() -> None:
     assert unsendable == ["CandidateFailed", "unsendable", "RuntimeError", "Unsendable: 1 and 2"]
 
 
+def test_a_command_that_ends_leaves_none_for_others_to_wait_for() -> None:
+    """In a container process 1 may be one that waits for nobody, and what ended would be there for ever."""
+    answer = found("""
+        import ctypes, signal
+        processes.begin(2)
+        both = [processes.free(), processes.free()]
+        pids = [each.call(os.getpid) for each in both]
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: whom nobody waited for comes to this process
+        both[0].parent.terminate()
+        both[0].parent.join()
+        print(json.dumps({"left": [pid for pid in pids if os.path.exists(f"/proc/{pid}")]}))
+    """)
+    assert answer == {"left": []}
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_one_that_is_killed_fails_its_call_alone(place: int) -> None:
     answer = found(f"""
