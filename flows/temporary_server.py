@@ -50,7 +50,7 @@ class TemporaryServer:
         self._said = TemporaryFile()  # noqa: SIM115  (as long as the server)
         env = os.environ | NARROW
         self._process = subprocess.Popen(  # noqa: S603  (our own module)
-            [sys.executable, "-m", "flows.temporary_server", str(self._port)],
+            [sys.executable, "-m", "flows.temporary_server", str(self._port), str(os.getpid())],
             env=env,
             stdout=self._said,
             stderr=subprocess.STDOUT,
@@ -125,7 +125,7 @@ def _free_port() -> int:
 if __name__ == "__main__":
     from tasks.processes import end_with
 
-    Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    Thread(target=end_with, args=(int(sys.argv[2]),), daemon=True).start()
     with importing():
         import asyncio
 
@@ -134,16 +134,4 @@ if __name__ == "__main__":
 
         app = create_app()
         asyncio.run(_ask(app))
-
-    class Server(uvicorn.Server):
-        """Ends as soon as it is asked to, for the command waits for that, and nobody else is connected."""
-
-        async def main_loop(self) -> None:
-            while not self.should_exit:  # noqa: ASYNC110  (a signal sets it)
-                await asyncio.sleep(0.01)
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
-            await self.lifespan.shutdown()  # it writes what there still is
-            os._exit(0)
-
-    Server(uvicorn.Config(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error")).run()
+    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error")

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.abc import MetaPathFinder
-from itertools import chain, pairwise
+from itertools import pairwise
 from logging.handlers import QueueHandler
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -28,7 +28,7 @@ from multiprocessing.context import ForkProcess
 from queue import Empty, LifoQueue
 from threading import Lock, active_count
 from time import sleep
-from typing import Any, NamedTuple, NoReturn, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, TypeAlias, TypeVar, cast
 
 from registry.artifacts import bound_mlflow
 from registry.errors import FrontrunnerError
@@ -54,7 +54,9 @@ FOR_CANDIDATES = (
 )
 
 PR_SET_PDEATHSIG = 1
+MINDED = (signal.SIGTERM, signal.SIGCHLD)  # by the parent of the processes
 
+Pipe: TypeAlias = "tuple[Connection[Any, Any], Connection[Any, Any]]"  # the command's end, and theirs
 Result = TypeVar("Result")
 
 
@@ -64,7 +66,7 @@ class ProcessLost(FrontrunnerError):
 
 class Worker(NamedTuple):
     calls: "Connection[Any, Any]"
-    ended: "Connection[Any, Any]"  # tells its exit code
+    ended: "Connection[Any, Any]"  # tells how it ended
     parent: ForkProcess
 
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
@@ -81,21 +83,23 @@ class Worker(NamedTuple):
                 if log.isEnabledFor(said[1].levelno):
                     log.handle(said[1])
         except (EOFError, OSError):
-            raise ProcessLost(f"its process {how_it_ended(self._exit_code())}") from None
+            raise ProcessLost(f"its process {self._how_it_ended()}") from None
         _idle.put(self)
         kind, value = said
         if kind == "error":
             raise _linked(value)
         return cast("Result", value)
 
-    def _exit_code(self) -> int:
-        with suppress(EOFError):
-            return int(self.ended.recv())
-        self.parent.join()  # with which it ends
-        return self.parent.exitcode or 0
+    def _how_it_ended(self) -> str:
+        with suppress(EOFError, OSError):
+            return str(self.ended.recv())
+        with _joining:
+            self.parent.join()  # with which it ended
+        return how_it_ended(self.parent.exitcode or 0)
 
 
 _idle: LifoQueue[Worker] = LifoQueue()  # the last one used is used again: it has read what there is to read
+_joining = Lock()  # of two threads that wait for one process one is told nothing
 
 
 def preload() -> None:
@@ -138,18 +142,17 @@ def begin(count: int) -> None:
         return
     context = get_context("fork")
     calls, ends = [context.Pipe() for _ in range(count)], [context.Pipe(duplex=False) for _ in range(count)]
-    theirs = [(its, ended) for (_, its), (_, ended) in zip(calls, ends, strict=True)]
-    parent = context.Process(target=_fork, args=(theirs, os.getpid()), daemon=True)
+    parent = context.Process(target=_fork, args=(calls, ends, os.getpid()), daemon=True)
     with forking():
         kept = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # in them: by it multiprocessing ends them, and waits
         try:
             parent.start()
         finally:
             signal.signal(signal.SIGTERM, kept)
-    for its in chain.from_iterable(theirs):
+    for (call, its), (ended, telling) in zip(calls, ends, strict=True):
         its.close()  # so that the end of a process is the end of its connections
-    for (ours, _), (ended, _) in zip(calls, ends, strict=True):
-        _idle.put(Worker(ours, ended, parent))
+        telling.close()
+        _idle.put(Worker(call, ended, parent))
 
 
 @contextmanager
@@ -184,43 +187,59 @@ def end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _fork(connections: "list[tuple[Connection[Any, Any], Connection[Any, Any]]]", command: int) -> None:
+def _fork(calls: list[Pipe], ends: list[Pipe], command: int) -> None:
     """What their parent does: it tells how each of them ended, and ends none without the others."""
-    gc.disable()
     end_with_parent(command, by=signal.SIGTERM)
+    gc.disable()
     os.setpgid(0, 0)  # Ctrl-C and the end of a terminal are for the command, with which all of these end
-    preload_for_candidates()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for of_the_command, _ in (*calls, *ends):
+        of_the_command.close()
+    with suppress(Exception):  # who needs it imports it again, and says what is wrong
+        preload_for_candidates()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it was ignored, the system would wait for them
+    signal.pthread_sigmask(signal.SIG_BLOCK, MINDED)
     parent, running = os.getpid(), {}
-    try:
-        for calls, ended in connections:
+    for (_, call), (_, telling) in zip(calls, ends, strict=True):
+        try:
             with forking():
                 pid = os.fork()
+        except OSError as error:
+            telling.send(f"could not be begun: {error.strerror}")
+        else:
             if not pid:
-                _be_a_worker(calls, parent, {*chain.from_iterable(connections)} - {calls})
-            calls.close()
-            running[pid] = ended
-        while running:
-            pid, status = os.wait()
-            with suppress(OSError):  # the command ends
-                running.pop(pid).send(os.waitstatus_to_exitcode(status))
-    finally:
-        for each in running:
-            os.kill(each, signal.SIGKILL)
-        for each in running:
-            os.waitpid(each, 0)  # in a container nobody else may
+                _be_a_worker(call, parent, {its for _, its in (*calls, *ends)} - {call})
+            running[pid] = telling
+        call.close()
+    _mind(running)
 
 
-def _be_a_worker(calls: "Connection[Any, Any]", parent: int, others: "set[Connection[Any, Any]]") -> NoReturn:
+def _mind(running: "dict[int, Connection[Any, Any]]") -> None:
+    """Until all of them have ended, or this process is asked to end: each is told of through its connection."""
+    while running and signal.sigwait(MINDED) == signal.SIGCHLD:
+        for pid in tuple(running):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                with suppress(OSError):  # the command ends
+                    running.pop(pid).send(how_it_ended(os.waitstatus_to_exitcode(status)))
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)  # in a container nobody else may
+    if running:
+        sys.exit(128 + signal.SIGTERM)
+
+
+def _be_a_worker(call: "Connection[Any, Any]", parent: int, others: "set[Connection[Any, Any]]") -> NoReturn:
     code = 1
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, MINDED)
         end_with_parent(parent, by=signal.SIGKILL)
         for each in others:
             each.close()
-        _serve(calls)
+        _serve(call)
         code = 0
-    except BaseException:  # noqa: BLE001  (a library's exit)
+    except SystemExit as end:  # a library's
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except BaseException:  # noqa: BLE001  (it must not go on as another parent)
         traceback.print_exc()
     finally:
         os._exit(code)

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
@@ -436,6 +438,11 @@ class TestTraining:
         assert "starting a temporary Prefect server" in done.stderr
         assert "svm: F1 " in done.stderr
         assert done.stdout.splitlines()[-1].startswith("deployed: ")
+        with closing(sqlite3.connect(workspace / "prefect" / "prefect.db")) as database:
+            ended = database.execute("SELECT state_type FROM flow_run UNION ALL SELECT state_type FROM task_run")
+            states = [state for (state,) in ended]
+        assert len(states) > 4
+        assert {*states} == {"COMPLETED"}, "the server has written the last ones, too"
 
     def test_a_prefect_server_that_is_away(self) -> None:
         done = frontrunner(*self.ARGUMENTS, api="http://127.0.0.1:1/api")

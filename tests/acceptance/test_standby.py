@@ -141,7 +141,7 @@ def test_ctrl_c_is_passed_on_and_recorded(running: Up) -> None:
 def test_a_command_that_is_killed_takes_its_fork_with_it(running: Up) -> None:
     process = command("killed", *ENDLESS)
     fork = begun(running, "killed")
-    family = [fork, *fork.children()]
+    family = [fork, *fork.children(recursive=True)]
     process.kill()
     process.communicate()
     assert psutil.wait_procs(family, timeout=20)[1] == []

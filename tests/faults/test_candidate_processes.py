@@ -66,7 +66,7 @@ def statuses() -> dict[str, Status]:
 
 def busiest(process: subprocess.Popen[str]) -> psutil.Process:
     """The candidate's process that works, after a while of which the others have none to do."""
-    children = psutil.Process(process.pid).children()
+    children = psutil.Process(process.pid).children(recursive=True)
     before = {child: sum(child.cpu_times()[:2]) for child in children}
     time.sleep(1)
     return max(children, key=lambda child: sum(child.cpu_times()[:2]) - before[child])
@@ -92,7 +92,7 @@ def test_one_whose_process_is_killed_fails_alone(env: dict[str, str]) -> None:
 def test_ctrl_c_ends_them_and_records_that(env: dict[str, str]) -> None:
     with training(env, "--algorithms", "gradient_boosting_trees", *ENDLESS) as process:
         until(process, lambda: statuses() == {"gradient_boosting_trees": Status.RUNNING})
-        children = psutil.Process(process.pid).children()
+        children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(2)
         _, log = process.communicate(timeout=60)
     assert process.returncode == 130, log

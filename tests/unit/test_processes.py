@@ -44,15 +44,15 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def plots_of() -> tuple[bool, int]:
-    module = sys.modules.get("tasks.plots")
-    return module is not None, id(module)
+def plots() -> tuple[bool, bool]:
+    """Whether they are imported here, and matplotlib's library where this process was forked from."""
+    return "tasks.plots" in sys.modules, "_backend_agg" in Path(f"/proc/{os.getppid()}/maps").read_text()
 
 
 def script(text: str) -> subprocess.Popen[str]:
     """A process without threads; what it prints at the end is what it found, as JSON."""
     head = """
-import json, os, time, warnings
+import json, os, threading, time, warnings
 from tasks import processes
 from tests.unit import test_processes as t
 warnings.filterwarnings("ignore", ".*Any type hint is inferred", UserWarning)  # MLflow says it of itself
@@ -202,37 +202,81 @@ def test_a_library_that_ends_the_process_fails_its_call_alone() -> None:
                 said.append(str(error))
         print(json.dumps({"said": said}))
     """)
-    assert answer == {"said": ["its process ended with 1"] * 2}
+    assert answer == {"said": ["its process ended with 3"] * 2}
 
 
 def test_without_their_parent_none_goes_on() -> None:
+    """Calls of several threads, as a training makes them; also when it is killed during its imports."""
     answer = found("""
-        processes.begin(2)
-        one, other = processes.free(), processes.free()
-        os.kill(one.call(os.getppid), 9)
-        said = []
-        for each in (one, other):
+        from concurrent.futures import ThreadPoolExecutor
+        said = set()
+        def call(each):
             try:
                 each.call(time.sleep, 60)
             except processes.ProcessLost as error:
-                said.append(str(error))
-        print(json.dumps({"said": said}))
+                said.add(str(error))
+        for seconds in (0, 0.02, 0.1, 3):
+            processes.begin(4)
+            four = [processes.free() for _ in range(4)]
+            with ThreadPoolExecutor(4) as pool:
+                calls = pool.map(call, four)
+                time.sleep(seconds)
+                os.kill(four[0].parent.pid, 9)
+                list(calls)
+            while len(threading.enumerate()) > 1:
+                time.sleep(0.01)
+        print(json.dumps({"said": sorted(said)}))
     """)
-    assert answer == {"said": ["its process was killed by SIGKILL: the machine may have no memory left"] * 2}
+    assert answer == {"said": ["its process was killed by SIGKILL: the machine may have no memory left"]}
 
 
 def test_what_candidates_alone_need_is_imported_beside_the_command_once() -> None:
     answer = found("""
         import sys
         processes.begin(2)
-        ours = "tasks.plots" in sys.modules
         both = [processes.free(), processes.free()]
-        theirs = [each.call(t.plots_of) for each in both]
-        print(json.dumps({"ours": ours, "there": [there for there, _ in theirs], "places": [at for _, at in theirs]}))
+        print(json.dumps({"theirs": [each.call(t.plots) for each in both], "ours": "tasks.plots" in sys.modules}))
     """)
-    assert not answer["ours"]
-    assert answer["there"] == [True, True]
-    assert len(set(answer["places"])) == 1, "the same object, of one import"
+    assert answer == {"theirs": [[True, True]] * 2, "ours": False}
+
+
+def test_what_cannot_be_imported_is_said_by_who_needs_it() -> None:
+    answer = found("""
+        processes.FOR_CANDIDATES = ("which_is_not_there",)
+        processes.begin(1)
+        print(json.dumps({"answer": processes.free().call(abs, -1)}))
+    """)
+    assert answer == {"answer": 1}
+
+
+def test_a_command_that_ends_while_they_are_forked_ends() -> None:
+    answer = found("""
+        import random
+        processes.FOR_CANDIDATES = ()
+        codes = set()
+        for _ in range(40):
+            processes.begin(3)
+            three = [processes.free() for _ in range(3)]
+            time.sleep(random.uniform(0, 0.02))
+            three[0].parent.terminate()
+            three[0].parent.join(20)
+            codes.add(three[0].parent.exitcode)
+        print(json.dumps({"codes": sorted(codes, key=str)}))
+    """)
+    assert set(answer["codes"]) <= {-15, 143}, "no None: that one goes on"
+
+
+def test_where_ended_children_were_ignored_one_that_is_killed_is_told_of() -> None:
+    answer = found("""
+        import signal
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        processes.begin(2)
+        try:
+            processes.free().call(t.die)
+        except processes.ProcessLost as error:
+            print(json.dumps({"said": str(error)}))
+    """)
+    assert answer == {"said": "its process was killed by SIGKILL: the machine may have no memory left"}
 
 
 def test_nothing_that_is_imported_begins_a_thread() -> None:
