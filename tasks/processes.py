@@ -223,6 +223,7 @@ def _mind(running: "dict[int, Connection[Any, Any]]") -> None:
                     running.pop(pid).send(how_it_ended(os.waitstatus_to_exitcode(status)))
     for pid in running:
         os.kill(pid, signal.SIGKILL)
+    for pid in running:
         os.waitpid(pid, 0)  # in a container nobody else may
     if running:
         sys.exit(128 + signal.SIGTERM)
