@@ -34,12 +34,29 @@ from registry.errors import FrontrunnerError, PrefectRefused, PrefectUnavailable
 
 app = typer.Typer(
     name="frontrunner",
-    help="Train candidates, deploy the better model by itself, roll back by hand.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"frontrunner {version('frontrunner')}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say the version and exit.")
+    ] = False,
+) -> None:
+    """Train candidates, deploy the better model by itself, roll back by hand."""
+
 
 app.add_typer(showing.app)
 app.add_typer(operating.app)
@@ -292,7 +309,7 @@ def quarantine(
         return
     print(f"model {record.id} ({record.algorithm}) is in quarantine: {record.quarantine}")
     if is_live:
-        print("it is live still: `frontrunner rollback` goes back to the model before it")
+        print("it is live still: roll back, or deploy another")
 
 
 @app.command()
@@ -460,7 +477,10 @@ def _listen() -> None:
     log.propagate = False
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        log.warning("%s: %s", category.__name__, str(message).strip().split("\n", 1)[0].rstrip(":"))
+        from tasks.processes import candidate_at_work
+
+        who = f"{name}: " if (name := candidate_at_work.get()) else ""
+        log.warning("%s%s: %s", who, category.__name__, str(message).strip().split("\n", 1)[0].rstrip(":"))
 
     warnings.showwarning = show
 

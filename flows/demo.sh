@@ -19,5 +19,5 @@ run frontrunner projects
 
 cat <<EOF
 
-What was live before the second training is live again. To see it in the browser: make up
+The model that was live before is live again. To see it in the browser: make up
 EOF

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.options import AsJson, DryRun, Name, NameOption, project_of
+from flows.ports import free
 from flows.printing import print_json
 from registry import settings
 
@@ -26,7 +27,7 @@ def serve(
     """
     from registry.service import serve
 
-    serve(project_name, host, port, settings.token(), refresh_seconds)
+    serve(project_name, host, free("predictions", port, host), settings.token(), refresh_seconds)
 
 
 @app.command()

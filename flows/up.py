@@ -4,21 +4,17 @@ import os
 import secrets
 import shlex
 import signal
-import socket
 import sys
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
-
 from flows import up_env
+from flows.ports import HOST, free
 from flows.temporary_server import WITHOUT_TLS
 from flows.together import Together
 from registry import settings
-from registry.errors import InvalidInput, PortTaken, without_credentials
+from registry.errors import InvalidInput, without_credentials
 
-HOST = "127.0.0.1"  # nothing here listens elsewhere: a team's servers stand behind a proxy with TLS
 USER = "frontrunner"
 
 # What the programs are told in any case: nothing calls home, no other site's page can use Prefect, the turns of
@@ -72,7 +68,7 @@ def _own(ports: dict[str, int]) -> dict[str, int]:
     theirs = {"prefect"} if _prefect_of_settings() else set()
     if urlsplit(settings.tracking_uri()).scheme in ("http", "https"):
         theirs.add("mlflow")
-    return {name: _free(name, port) for name, port in ports.items() if name not in theirs}
+    return {name: free(name, port) for name, port in ports.items() if name not in theirs}
 
 
 def _prefect_of_settings() -> str | None:
@@ -158,33 +154,6 @@ def _prepare(own_mlflow: bool) -> None:
     if own_mlflow:
         print("preparing MLflow's database", file=sys.stderr)
         tracking.client()
-
-
-def _free(name: str, port: int) -> int:
-    """The port, or any free one for 0.
-
-    Raises:
-        PortTaken: something listens there.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except PermissionError:
-            raise InvalidInput(f"port {port} is not for you to take: choose one above 1023") from None
-        except OSError as error:
-            raise PortTaken(name, port, _holder(port)) from error
-        return int(probe.getsockname()[1])
-
-
-def _holder(port: int) -> str:
-    """Who listens on it, where the system lets us know."""
-    with suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
-                process = psutil.Process(connection.pid)
-                return f"process {process.pid} ({' '.join(process.cmdline())[:80]})"
-    return "another program"
 
 
 def _auth_file() -> Path:

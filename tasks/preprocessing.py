@@ -150,7 +150,8 @@ def _choice(name: str, column: "pd.Series[Any]", asked: Choice, takes_gaps: bool
     filled = "native" if takes_gaps else "median"
     if types.is_datetime64_any_dtype(column.dtype):
         _refuse_encoding(name, asked, "dates", ("native",))
-        return {"encode": "date_parts", "impute": filled, "scale": "preserve"} | _without(asked, "encode")
+        # Seconds since 1970 beside a weekday: as they are, a linear model sees nothing else.
+        return {"encode": "date_parts", "impute": filled, "scale": "standard"} | _without(asked, "encode")
     if types.is_numeric_dtype(column.dtype):
         return {"encode": "native", "impute": filled, "scale": "preserve"} | asked
     return _text_choice(name, column, asked, filled)

@@ -18,6 +18,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from itertools import pairwise
@@ -56,6 +57,7 @@ FOR_CANDIDATES = (
 PR_SET_PDEATHSIG = 1
 MINDED = (signal.SIGTERM, signal.SIGCHLD)  # by the parent of the processes
 
+candidate_at_work: ContextVar[str] = ContextVar("candidate_at_work", default="")  # in this thread, by its algorithm
 Pipe: TypeAlias = "tuple[Connection[Any, Any], Connection[Any, Any]]"  # the command's end, and theirs
 Result = TypeVar("Result")
 

@@ -83,7 +83,9 @@ def located(relation_name: str) -> tuple[str, str, str]:
     """
     source, colon, name = str(relation_name).partition(":")
     if not colon or not name:
-        raise UnknownRelation(f"relation {relation_name!r} is not SOURCE:NAME; sources are {_listed(_sources())}")
+        is_file = str(relation_name).endswith((".csv", ".parquet"))
+        hint = f"; a file is files:PATH, from {settings.data_root()} on" if is_file else ""
+        raise UnknownRelation(f"relation {relation_name!r} is not SOURCE:NAME; sources are {_listed(_sources())}{hint}")
     if source in ("sklearn", "files"):
         return source, name, ""
     url = settings.source_url(source)

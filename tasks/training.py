@@ -161,7 +161,7 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
     try:
         run_id = tracking.start_candidate(training.run, model, snapshot)
         rows = snapshots.rows(snapshot)
-        with _limited(threads):
+        with _limited(threads), _named(algorithm):
             done = _trained(request, algorithm, rows, threads)
             figures = _figures(request.task, done, rows)
             golden = _golden(snapshot, replace(model, preprocessing=done.preprocessing), done.pipeline)
@@ -302,6 +302,16 @@ def _limited(threads: int) -> Iterator[None]:
 
     with threadpool_limits(threads, user_api="openmp"), parallel_config(backend="threading", n_jobs=threads):
         yield
+
+
+@contextmanager
+def _named(algorithm: str) -> Iterator[None]:
+    """What a library warns of is told with the candidate's name."""
+    before = processes.candidate_at_work.set(algorithm)
+    try:
+        yield
+    finally:
+        processes.candidate_at_work.reset(before)
 
 
 def one_line(error: BaseException) -> str:

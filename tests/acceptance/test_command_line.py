@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -89,7 +90,7 @@ class TestEvidence:
         held = frontrunner("quarantine", "2", "--reason", "it leaks")
         assert held.stdout.splitlines() == [
             "model 2 (linear) is in quarantine: it leaks",
-            "it is live still: `frontrunner rollback` goes back to the model before it",
+            "it is live still: roll back, or deploy another",
         ]
         for command in ("models", "history", "projects"):
             assert "it leaks" in frontrunner(command, "churn" if command != "projects" else "--json").stdout, command
@@ -310,6 +311,26 @@ class TestOperating:
         assert "http://127.0.0.1:1 did not do it" in row["said"]
 
 
+def test_it_says_its_version() -> None:
+    assert re.fullmatch(r"frontrunner \d+\.\d+\.\d+\n", frontrunner("--version").stdout)
+
+
+def test_serve_says_who_has_the_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = frontrunner("serve", "--port", str(port))
+    assert done.returncode == 1
+    assert re.fullmatch(
+        rf"error: port {port} is taken by process {os.getpid()} .* --port \(0: any free one\)\n", done.stderr
+    )
+
+
+def test_serve_at_an_address_of_another_machine() -> None:
+    done = frontrunner("serve", "--host", "192.0.2.1", FRONTRUNNER_TOKEN="secret")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: nothing can listen at 192.0.2.1: ")
+
+
 def test_serve_does_not_listen_beyond_this_machine_without_a_token() -> None:
     done = frontrunner("serve", "--host", "0.0.0.0", FRONTRUNNER_TOKEN="")
     assert done.returncode == 1
@@ -470,3 +491,4 @@ def test_make_demo_ends_with_the_first_model_live_again(
     assert rows[0].model_id == rows[2].model_id
     assert rows[1].score > rows[2].score
     assert done.stdout.endswith("To see it in the browser: make up\n")
+    assert "linear: ConvergenceWarning: " in done.stderr, "of two at once, it says whose it is"

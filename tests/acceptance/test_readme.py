@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from registry import settings
+from registry import queries, settings
 from tasks.algorithms import CLASSIFICATION, DESCRIPTIONS, NAMES, REGRESSION
 from tasks.preprocessing import OPTIONS
 from tasks.search import DEFAULT_ARGS
@@ -48,13 +48,18 @@ def test_the_tour(prefect: str, mlflow_store: Path) -> None:
         assert done.returncode == 0, line + done.stderr
         out += done.stdout
     assert '"strategy": "rollback"' in out
+    live = queries.live_model("flowers")
+    assert live is not None
+    assert f'"id":{live.id},"algorithm":"{live.algorithm}","seq":{live.seq}' in README, "what curl is answered"
 
 
 @pytest.mark.slow
 def test_the_python(prefect: str, mlflow_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(PYTHON) == 4
     exec(compile("\n".join(PYTHON), "README.md", "exec"), {})
-    assert "first one live" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "first one live" in out
+    assert "True svm (model " in out, "the better one is better"
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class TestDates:
     DAYS = pd.to_datetime(["2026-11-23 08:30", "2024-02-29 00:00", None])
 
     def test_parts_and_never_a_raw_number(self) -> None:
-        seen = prepared(pd.DataFrame({"x": self.DAYS}), {}).iloc[0]
+        seen = prepared(pd.DataFrame({"x": self.DAYS}), {"x": {"scale": "preserve"}}).iloc[0]
         assert {name: seen[f"x_{name}"] for name in ("year", "month", "day", "hour", "weekday")} == {
             "year": 2026,
             "month": 11,
@@ -149,6 +149,15 @@ class TestDates:
             "weekday": 1,
         }
         assert seen["x_total_seconds"] == pytest.approx(self.DAYS[0].timestamp())
+
+    def test_a_linear_model_learns_as_much_from_the_other_columns(self) -> None:
+        draw = np.random.default_rng(0)
+        X = pd.DataFrame({"x": pd.Timestamp("2024-01-01") + pd.to_timedelta(draw.integers(0, 800, 300), "D")})
+        X["area"] = draw.normal(100, 20, 300)
+        y = 3 * X["area"].to_numpy() + draw.normal(0, 5, 300)
+        parts = preprocessor(REGRESSION, X, resolved(X, {}, takes_gaps=False), seed=0)
+        model = Pipeline([("preprocessing", parts), ("model", LinearRegression())]).fit(X[:200], y[:200])
+        assert model.score(X[200:], y[200:]) > 0.95
 
     def test_a_gap_is_filled_and_the_parts_are_scaled_as_asked(self) -> None:
         seen = prepared(pd.DataFrame({"x": self.DAYS}), {"x": {"impute": "min", "scale": "min_max"}})

@@ -75,7 +75,8 @@ def test_a_file_that_is_broken(data: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("digits", "is not SOURCE:NAME; sources are sklearn, files"),
+        ("digits", "is not SOURCE:NAME; sources are sklearn, files$"),
+        ("data/stones.csv", "is not SOURCE:NAME; sources are sklearn, files; a file is files:PATH, from data on"),
         ("sklearn:mnist", "scikit-learn ships no set 'mnist'; it has breast_cancer, diabetes"),
         ("lake:orders", "there is no source 'lake'.*SOURCE_LAKE_URL"),
         ("sklearn:", "is not SOURCE:NAME"),
