@@ -48,9 +48,9 @@ def test_the_tour(prefect: str, mlflow_store: Path) -> None:
         assert done.returncode == 0, line + done.stderr
         out += done.stdout
     assert '"strategy": "rollback"' in out
-    live = queries.live_model("flowers")
-    assert live is not None
-    assert f'"id":{live.id},"algorithm":"{live.algorithm}","seq":{live.seq}' in README, "what curl is answered"
+    live = queries.history("flowers")[0]
+    answer = f'"id":{live.model_id},"algorithm":"{live.algorithm_name}","seq":{live.seq}'
+    assert answer in README, "what curl is told"
 
 
 @pytest.mark.slow
