@@ -6,7 +6,6 @@ is imported into the command, too.
 
 import atexit
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from threading import Thread
 from typing import Any
 
 from flows.importing import importing
+from flows.ports import HOST, free
 from registry.errors import PrefectUnavailable
 from registry.settings import TEMPORARY_PREFECT
 
@@ -45,8 +45,8 @@ class TemporaryServer:
     """Ends with this process, however that ends."""
 
     def __init__(self) -> None:
-        self._port = _free_port()
-        self.url = f"http://127.0.0.1:{self._port}/api"
+        self._port = free("prefect", 0)
+        self.url = f"http://{HOST}:{self._port}/api"
         self._said = TemporaryFile()  # noqa: SIM115  (as long as the server)
         env = os.environ | NARROW
         self._process = subprocess.Popen(  # noqa: S603  (our own module)
@@ -65,7 +65,7 @@ class TemporaryServer:
 
         until = time.monotonic() + START_SECONDS
         while self._process.poll() is None and time.monotonic() < until:
-            connection = HTTPConnection("127.0.0.1", self._port, timeout=5)
+            connection = HTTPConnection(HOST, self._port, timeout=5)
             with suppress(OSError, HTTPException), closing(connection):
                 connection.request("GET", "/api/health")
                 if connection.getresponse().status == OK:
@@ -116,12 +116,6 @@ async def _ask(app: Any) -> None:
         await client.get("/api/which-no-route-has")  # so that every one of them is looked at
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 if __name__ == "__main__":
     from tasks.processes import end_with
 
@@ -134,4 +128,4 @@ if __name__ == "__main__":
 
         app = create_app()
         asyncio.run(_ask(app))
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
+    uvicorn.run(app, host=HOST, port=int(sys.argv[1]), log_level="error")
