@@ -25,7 +25,7 @@ up: setup  ## Prefect, MLflow, a worker and the prediction service; Ctrl-C ends 
 demo: setup  ## train twice on real data, roll back, show the history
 	@BIN=$(BIN) sh flows/demo.sh
 
-test: setup  ## every test (about half an hour on two cores)
+test: setup  ## every test (22 minutes on two cores)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 quick: setup  ## the tests that need no server (about eight minutes in one process)
