@@ -332,7 +332,7 @@ def test_serve_at_an_address_of_another_machine() -> None:
 
 
 def test_serve_does_not_listen_beyond_this_machine_without_a_token() -> None:
-    done = frontrunner("serve", "--host", "0.0.0.0", FRONTRUNNER_TOKEN="")
+    done = frontrunner("serve", "--host", "0.0.0.0", "--port", "0", FRONTRUNNER_TOKEN="")
     assert done.returncode == 1
     assert done.stderr == (
         "error: others than this machine could ask at 0.0.0.0: set FRONTRUNNER_TOKEN, or leave --host out\n"
