@@ -23,7 +23,7 @@ up: setup  ## Prefect, MLflow, a worker and the prediction service; Ctrl-C ends 
 	@$(BIN)/frontrunner up
 
 demo: setup  ## train twice on real data, roll back, show the history
-	@BIN=$(BIN) sh flows/demo.sh
+	@BIN=$(BIN) sh flows/local/demo.sh
 
 test: setup  ## every test (22 minutes on two cores)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0

@@ -12,11 +12,13 @@ import pandas as pd
 
 from flows.train import train
 from registry import queries
-from registry.artifacts import load_pipeline
+from registry.serving.artifacts import load_pipeline
 from registry.values import ModelRecord, Terms
 from registry.vocabulary import Task
-from tasks import comparison, snapshots
-from tasks.scoring import predictions
+from tasks.data import frozen_rows
+from tasks.data import predicted as predicted_module
+from tasks.estimators.scoring import predictions
+from tasks.promotion import comparison
 
 
 def main(rows: int) -> None:
@@ -30,9 +32,9 @@ def main(rows: int) -> None:
         asked = {"algorithms": ["random_forest"], "hyperparams": {"random_forest": {"n_estimators": 20}}}
         train("bench", "regression", "files:rows.parquet", "sold", **asked, automatic_deploy=number == 0)
     challenger, live = queries.models("bench")
-    with snapshots.rows_kept(), comparison.predictions_kept():
-        found = snapshots.rows(queries.snapshot(challenger.snapshot_id))  # as after a training
-        comparison.remember(challenger.id, predictions(load_pipeline(comparison.saved(challenger)), found.X_test))
+    with frozen_rows.rows_kept(), predicted_module.predictions_kept():
+        found = frozen_rows.rows(queries.snapshot(challenger.snapshot_id))  # as after a training
+        predicted_module.remember(challenger.id, predictions(load_pipeline(comparison.saved(challenger)), found.X_test))
         started = perf_counter()
         pipeline = load_pipeline(comparison.saved(live))
         loaded = perf_counter()
@@ -45,7 +47,7 @@ def main(rows: int) -> None:
 
 def tell(challenger: ModelRecord, live: ModelRecord, terms: Terms) -> None:
     started = perf_counter()
-    evidence = comparison.compared(Task.REGRESSION, challenger, live, [challenger], terms)
+    evidence = comparison.compare(Task.REGRESSION, challenger, live, [challenger], terms)
     print(f"{terms.confidence or 'no'} confidence: {perf_counter() - started:.2f} s, {evidence}")
 
 

@@ -19,11 +19,11 @@ from sklearn.tree import DecisionTreeClassifier
 
 from registry.values import Evidence, ModelRecord, Terms
 from registry.vocabulary import Basis, Compare, Status, Task
-from tasks.bootstrap import interval
-from tasks.promotion import code_version
-from tasks.row_hashes import STORED, occur_in, row_hashes
-from tasks.scoring import key_metric
-from tasks.verdicts import judged
+from tasks.data.row_hashes import STORED, occur_in, row_hashes
+from tasks.estimators.scoring import key_metric
+from tasks.promotion.automatic import code_version
+from tasks.promotion.bootstrap import interval
+from tasks.promotion.rule import apply_rule
 
 LABELS = np.array([0, 1])
 COEFFICIENTS = np.array([1.0, 0.7, 0.5, 0.3, 0.2])
@@ -96,7 +96,7 @@ def deserves(
     window, ids = challenger.window, tuple(each.record.id for each in candidates)
     if terms.compare is Compare.RECORDED:
         found = Evidence(Basis.RECORDED, live.record.id, ids, challenger.record.score, live.record.score)
-        return judged(task, challenger.record, live.record, found, terms).deploy, found
+        return apply_rule(task, challenger.record, live.record, found, terms).deploy, found
     kept = unseen(window, live.window) if exclude else np.ones(len(window.y_test), bool)
     X, y = window.X_test[kept], window.y_test[kept]
     its = live.model.predict(X)
@@ -114,7 +114,7 @@ def deserves(
         if terms.confidence
         else None,
     )
-    return judged(task, challenger.record, live.record, found, terms).deploy, found
+    return apply_rule(task, challenger.record, live.record, found, terms).deploy, found
 
 
 def false_promotions(task: Task, candidates: int, retrains: int, test_rows: int = 300) -> dict[str, float]:

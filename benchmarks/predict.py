@@ -30,7 +30,7 @@ from benchmarks.shared import (
     say,
 )
 from registry import Predictor
-from registry.artifacts import load_pipeline
+from registry.serving.artifacts import load_pipeline
 from tests.support.processes import answers, free_port, running
 
 ALGORITHMS = ("linear", "xgboost")

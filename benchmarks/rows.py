@@ -7,20 +7,14 @@ have together (PSS).
 """
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from time import monotonic, sleep
 
 import psutil
 
 from benchmarks.data import generated
 from benchmarks.shared import PYTHON, ROOT, Options, Row, alternately, environment, run, say
 from benchmarks.training import Trained, check_equal, scores, servers, train
-from flows import standby
-from registry import settings
 
 SIZES, QUICK_SIZES, LARGEST = {10_000: 5, 100_000: 5, 1_000_000: 3}, {10_000: 1}, {10_000_000: 2}  # size: rounds
 LARGEST_WANTS = 14 * 2**30  # bytes that are free, for ten million rows
@@ -55,25 +49,6 @@ def measure(options: Options, folder: Path) -> list[Row]:
         return [row for size, rounds in sizes.items() for row in _of(size, rounds, home, options)]
 
 
-@contextmanager
-def _nobody_stands_by(home: Path) -> Iterator[None]:
-    """A training that is forked from the process that stands by is no child of its command, whose memory is measured.
-
-    That process may begin after the worker, which is the last that `servers` waits for.
-    """
-    asked, until = home / settings.HOME / standby.NAME, monotonic() + 60
-    while sys.platform == "linux" and not asked.exists() and monotonic() < until:
-        sleep(0.1)
-    aside = asked.with_suffix(".aside")
-    with suppress(FileNotFoundError):
-        asked.rename(aside)
-    try:
-        yield
-    finally:
-        with suppress(FileNotFoundError):
-            aside.rename(asked)
-
-
 def _of(size: int, rounds: int, home: Path, options: Options) -> list[Row]:
     path, env, numbers = generated(home / "data", size, options), environment(), count()
     script = [PYTHON, str(ROOT / "benchmarks/scripts/bare_rows.py"), str(path), json.dumps(TWO)]
@@ -98,11 +73,10 @@ def _of(size: int, rounds: int, home: Path, options: Options) -> list[Row]:
     found = alternately(rounds, {"ours": ours, BARE: bare})
     check_equal(found["ours"][0].scores, found[BARE][0].scores, BARE)
     seconds = {name: [each.ran.seconds for each in trained] for name, trained in found.items()}
-    with _nobody_stands_by(home):
-        peaks = alternately(
-            min(rounds, 2),
-            {"two": lambda: ours().ran.peak_mb, "four": lambda: together(FOUR), "one": lambda: together(ONE)},
-        )
+    peaks = alternately(
+        min(rounds, 2),
+        {"two": lambda: ours().ran.peak_mb, "four": lambda: together(FOUR), "one": lambda: together(ONE)},
+    )
     bare_peaks = [each.ran.peak_mb for each in found[BARE]][: len(peaks["two"])]
     times, room, more = ("≤ 1.3", "≤ 1.5", "≤ 1.5") if size in LARGEST else ("", "", "")
     what = f"{size:,} rows"

@@ -5,11 +5,11 @@ from typing import Literal
 from prefect import flow
 
 from registry.values import DeployResult
-from tasks.algorithms import AlgorithmName
-from tasks.flow_runs import ended, tag
-from tasks.promotion import Asked, checked_deploy, deploy_model, said
-from tasks.reports import report_deploy
-from tasks.requests import request_key
+from tasks.callers import request_key
+from tasks.estimators.algorithms import AlgorithmName
+from tasks.flow_runs import completed, tag_flow_run
+from tasks.promotion.manual import ManualDeploy, checked_deploy, deploy_model, describe
+from tasks.reporting.reports import report_deploy
 
 # Our own code checks the arguments: it says in one line what is wrong, and the form's check can be switched off.
 
@@ -160,8 +160,8 @@ def rollback(
     )
 
 
-def _deploy(asked: Asked) -> DeployResult:
-    tag(asked.wish.project_name)
+def _deploy(asked: ManualDeploy) -> DeployResult:
+    tag_flow_run(asked.wish.project_name)
     result = deploy_model(asked, request_key())
     report_deploy(result, asked)
-    return ended(said(result, asked), result)
+    return completed(describe(result, asked), result)

@@ -4,10 +4,10 @@ from typing import Literal
 
 from prefect import flow
 
-from tasks.flow_runs import ended, tag
-from tasks.predictions import PredictResult, said, score_rows
-from tasks.reports import report_predictions
-from tasks.requests import request_key
+from tasks.callers import request_key
+from tasks.flow_runs import completed, tag_flow_run
+from tasks.predictions import PredictResult, describe, score_rows
+from tasks.reporting.reports import report_predictions
 
 
 @flow(name="predict", flow_run_name="predict {project_name}", validate_parameters=False)
@@ -25,7 +25,7 @@ def predict(
     Returns:
         How many rows were scored, and by which model.
     """
-    tag(project_name)
+    tag_flow_run(project_name)
     result = score_rows(project_name, relation_name, output, if_exists, request_key())
     report_predictions(result)
-    return ended(said(result), result)
+    return completed(describe(result), result)

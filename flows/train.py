@@ -4,17 +4,20 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from tasks.algorithms import AlgorithmName
-from tasks.cluster import check_cluster
-from tasks.comparison import predictions_kept
-from tasks.flow_runs import ended, tag, turn
-from tasks.life import CandidateRunner, alive
-from tasks.promotion import promote
-from tasks.reports import TrainResult, report_training
-from tasks.requests import DEFAULT_TEST_SIZE, check_request, checked_switch, checked_terms, request_key
-from tasks.snapshots import rows_kept, take_snapshot
-from tasks.tracking import training_run
-from tasks.training import cores_shared, rows_for_processes, threads_each, train_candidates, workers
+from tasks.callers import checked_switch, request_key
+from tasks.data.frozen_rows import rows_kept
+from tasks.data.predicted import predictions_kept
+from tasks.data.snapshots import take_snapshot
+from tasks.estimators.algorithms import AlgorithmName
+from tasks.flow_runs import completed, one_training_at_a_time, tag_flow_run
+from tasks.promotion.automatic import promote
+from tasks.reporting.reports import TrainResult, report_training
+from tasks.tracking.runs import training_run
+from tasks.training.candidates import rows_for_processes, train_candidates
+from tasks.training.dask import check_cluster
+from tasks.training.heartbeat import CandidateRunner, keep_alive
+from tasks.training.requests import DEFAULT_TEST_SIZE, check_request, checked_terms
+from tasks.training.threads import cores_shared, threads_each, workers
 
 
 @flow(
@@ -96,13 +99,13 @@ def train(
     )
     automatic_deploy = checked_switch("automatic_deploy", automatic_deploy)
     check_cluster()
-    tag(request.project_name)
-    with turn(request.project_name):
+    tag_flow_run(request.project_name)
+    with one_training_at_a_time(request.project_name):
         training = take_snapshot(request, request_key())
         threads = threads_each(training)
         with training_run(training.run), cores_shared(threads), rows_kept(), predictions_kept():
-            with rows_for_processes(training) as rows, alive(training):
+            with rows_for_processes(training) as rows, keep_alive(training):
                 models = train_candidates(training, threads, rows)
             decision = promote(training, models, automatic_deploy)
             result = report_training(training, models, decision)
-    return ended(result.reason, result)
+    return completed(result.reason, result)

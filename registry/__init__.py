@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from registry.predictor import Predictor
+    from registry.serving.predictor import Predictor
 
 __all__ = ["Predictor"]
 
@@ -11,7 +11,7 @@ __all__ = ["Predictor"]
 def __getattr__(name: str) -> Any:
     """A program that imports it does not wait for SQLAlchemy before it needs the registry."""
     if name == "Predictor":
-        from registry.predictor import Predictor
+        from registry.serving.predictor import Predictor
 
         return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

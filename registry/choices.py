@@ -16,7 +16,7 @@ from registry.vocabulary import Status, Strategy
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DeployRequest:
     """A deploy by hand as it was asked for. `model_id` is for `specific`; `steps` and `to_seq` are for `rollback`."""
 
     project_name: str
@@ -27,7 +27,7 @@ class Wish:
     to_seq: int | None = None
 
 
-def chosen(wish: Wish) -> tuple[ModelRecord, ModelRecord | None]:
+def chosen(wish: DeployRequest) -> tuple[ModelRecord, ModelRecord | None]:
     """The model that would go live, and the one that is. Raises: UnknownProject, NoCandidate."""
     with transaction() as session:
         project = session.scalar(select(Project).where(Project.name == wish.project_name))
@@ -38,7 +38,7 @@ def chosen(wish: Wish) -> tuple[ModelRecord, ModelRecord | None]:
         return model_record(model), model_record(incumbent) if incumbent else None
 
 
-def choose(session: Session, project: Project, wish: Wish, incumbent: Model | None) -> Model:
+def choose(session: Session, project: Project, wish: DeployRequest, incumbent: Model | None) -> Model:
     """Raises: NoCandidate: no model qualifies."""
     model = session.scalar(_wanted(project.id, wish))
     if model is None:
@@ -50,7 +50,7 @@ def unknown_project(session: Session, name: str) -> UnknownProject:
     return UnknownProject(name, session.scalars(select(Project.name).order_by(Project.name)))
 
 
-def _wanted(project_id: int, wish: Wish) -> Select[tuple[Model]]:
+def _wanted(project_id: int, wish: DeployRequest) -> Select[tuple[Model]]:
     match wish.strategy:
         case Strategy.BEST_SCORE:
             return strategies.best_score(project_id, wish.algorithm_name)
@@ -69,7 +69,7 @@ def _id(number: int | None) -> int:
     return number if number is not None and 0 < number < ID_LIMIT else 0
 
 
-def _no_candidate(session: Session, project: Project, wish: Wish, incumbent: Model | None) -> NoCandidate:
+def _no_candidate(session: Session, project: Project, wish: DeployRequest, incumbent: Model | None) -> NoCandidate:
     if wish.strategy is Strategy.SPECIFIC:
         return _not_deployable(session, project, wish.model_id)
     if wish.strategy is Strategy.ROLLBACK and wish.to_seq is not None:
@@ -83,7 +83,7 @@ def _no_candidate(session: Session, project: Project, wish: Wish, incumbent: Mod
     return NoCandidate(f"{name} has no trained model{of}: {mend}")
 
 
-def _no_way_back(session: Session, project: Project, wish: Wish, incumbent: Model | None) -> NoCandidate:
+def _no_way_back(session: Session, project: Project, wish: DeployRequest, incumbent: Model | None) -> NoCandidate:
     name, of = _words(project, wish)
     if incumbent is None:
         return NoCandidate(
@@ -122,7 +122,7 @@ def _no_deployment(session: Session, project: Project, seq: int) -> NoCandidate:
     return NoCandidate(f"{project.name!r} has no deployment {seq}: {has}")
 
 
-def _words(project: Project, wish: Wish) -> tuple[str, str]:
+def _words(project: Project, wish: DeployRequest) -> tuple[str, str]:
     return repr(project.name), f" of algorithm {wish.algorithm_name!r}" if wish.algorithm_name else ""
 
 
@@ -142,7 +142,7 @@ def _not_deployable(session: Session, project: Project, model_id: int | None) ->
     return NoCandidate(f"model {model_id} of {project.name!r} is {model.status}, not trained: it cannot answer")
 
 
-def _pruned(session: Session, project: Project, wish: Wish, incumbent: Model) -> str:
+def _pruned(session: Session, project: Project, wish: DeployRequest, incumbent: Model) -> str:
     """The models that were live and pruned since, in words; empty if there is none."""
     was_live = select(Deployment.id).where(Deployment.model_id == Model.id).exists()
     models = select(Model.id).where(Model.project_id == project.id, Model.status == Status.PRUNED, was_live)
@@ -156,7 +156,7 @@ def _pruned(session: Session, project: Project, wish: Wish, incumbent: Model) ->
     return f"model{'s' if ids[1:] else ''} {', '.join(ids)} {'were' if ids[1:] else 'was'}" if ids else ""
 
 
-def _held(session: Session, project: Project, wish: Wish, incumbent: Model | None) -> str:
+def _held(session: Session, project: Project, wish: DeployRequest, incumbent: Model | None) -> str:
     """The models in quarantine that would have qualified, in words; empty if there is none."""
     models = select(Model).where(Model.project_id == project.id, strategies.TRAINED, Model.quarantine.is_not(None))
     if wish.algorithm_name:

@@ -13,15 +13,8 @@ from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from registry.choices import Wish, choose, unknown_project
-from registry.errors import (
-    ChoiceChanged,
-    InvalidInput,
-    Pruned,
-    RegistryConflict,
-    TaskMismatch,
-    UnknownModel,
-)
+from registry.choices import DeployRequest, choose, unknown_project
+from registry.errors import ChoiceChanged, InvalidInput, Pruned, RegistryConflict, TaskMismatch, UnknownModel
 from registry.queries import ID_LIMIT, last_sign
 from registry.records import model_record, score_of, snapshot_record
 from registry.retention import Keep, prunable_models, prunable_snapshots
@@ -327,7 +320,7 @@ def attempt(request_key: str, challenger_id: int) -> str:
 
 
 def deploy(
-    wish: Wish,
+    wish: DeployRequest,
     *,
     seen: tuple[int, int | None] | None = None,
     forced: bool = False,

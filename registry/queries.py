@@ -17,16 +17,9 @@ from registry.errors import (
 )
 from registry.records import artifact_of, decision_record, model_record, project_record, score_of, snapshot_record
 from registry.schema import Decision, Deployment, Model, Project, Snapshot
-from registry.session import made, transaction
+from registry.session import exists, transaction
 from registry.strategies import TRAINED, live
-from registry.values import (
-    DecisionRecord,
-    DeploymentRecord,
-    LiveModel,
-    ModelRecord,
-    ProjectRecord,
-    SnapshotRecord,
-)
+from registry.values import DecisionRecord, DeploymentRecord, LiveModel, ModelRecord, ProjectRecord, SnapshotRecord
 from registry.vocabulary import Status
 
 ID_LIMIT = 2**63  # no database takes a larger id
@@ -57,7 +50,7 @@ class Training:
 
 
 def find_project(name: str) -> ProjectRecord | None:
-    if not made():
+    if not exists():
         return None
     with transaction() as session:
         row = session.scalar(select(Project).where(Project.name == name))
@@ -83,7 +76,7 @@ def projects() -> list[ProjectSummary]:
         .outerjoin(Model, Model.id == Deployment.model_id)
         .order_by(Project.name)
     )
-    if not made():
+    if not exists():
         return []
     with transaction() as session:
         return [
@@ -284,7 +277,7 @@ def _snapshot(session: Session, snapshot_id: int) -> Snapshot:
 def find_snapshot(request_key: str) -> SnapshotRecord | None:
     """The rows that an earlier try of the same training froze, or those that its candidates began with."""
     candidates = select(Model.snapshot_id).where(Model.request_key.startswith(f"{request_key}:", autoescape=True))
-    if not made():
+    if not exists():
         return None
     with transaction() as session:
         statement = select(Snapshot).where((Snapshot.request_key == request_key) | Snapshot.id.in_(candidates))

@@ -59,7 +59,7 @@ def transaction(*, write: bool = False, one_moment: bool = False) -> Iterator[Se
         RegistryConflict: a constraint refused a row.
     """
     url = registry_url()
-    if not write and not made():
+    if not write and not exists():
         raise NoRegistry(str(url.database))
     with _translated(url):
         engine = _ready_engine(url)
@@ -82,7 +82,7 @@ def upgrade() -> tuple[str | None, str]:
     return before, REVISION
 
 
-def made() -> bool:
+def exists() -> bool:
     """False where the registry is a SQLite file that is not there yet: the first transaction would make it."""
     url = registry_url()
     return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
@@ -94,7 +94,7 @@ def version() -> str | None:
     Raises:
         RegistryUnavailable: it cannot be reached or read.
     """
-    if not made():
+    if not exists():
         return None
     url = registry_url()
     with _translated(url):

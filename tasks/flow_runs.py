@@ -29,7 +29,7 @@ log = logging.getLogger("frontrunner")
 
 Result = TypeVar("Result")
 
-PASSING = (RegistryUnavailable, SourceUnavailable, TrackingUnavailable)
+TRANSIENT_ERRORS = (RegistryUnavailable, SourceUnavailable, TrackingUnavailable)
 TURN_SECONDS = 3600  # a training waits no longer for another one of its project
 # Prefect's server on SQLite refuses a slot while it still records how the run began, and its client then waits for two
 # seconds: so it was for half of twenty runs in a row, for four of them 0.15 s after their start, for none after 0.2 s.
@@ -37,26 +37,26 @@ SETTLE_SECONDS = 0.2
 LEASE_SECONDS = 60  # after a worker was killed, its project's next training waits that long
 
 
-def may_pass(_task: "Task[Any, Any]", _run: "TaskRun", state: "State[Any]") -> bool:
+def is_transient(_task: "Task[Any, Any]", _run: "TaskRun", state: "State[Any]") -> bool:
     """Whether another try can help: a database or MLflow was away."""
     error = state.result(raise_on_failure=False)
     while isinstance(error, BaseException):
-        if isinstance(error, PASSING):
+        if isinstance(error, TRANSIENT_ERRORS):
             return True
         error = error.__cause__
     return False
 
 
 # How a step of a flow is made: nothing of it is cached, and it is tried again where that can help.
-STEP: dict[str, Any] = {
+TASK_OPTIONS: dict[str, Any] = {
     "cache_policy": NO_CACHE,
     "retries": 3,
     "retry_delay_seconds": [1, 5, 20],
-    "retry_condition_fn": may_pass,
+    "retry_condition_fn": is_transient,
 }
 
 
-def tag(project_name: str) -> None:
+def tag_flow_run(project_name: str) -> None:
     """The flow run can be found by its project.
 
     Not its tasks: Prefect asks for a limit of each tag before a task begins, and its server with SQLite may then answer
@@ -73,23 +73,23 @@ def tag(project_name: str) -> None:
         log.warning("the run has no tag project:%s: %s", project_name, error)
 
 
-def lasting_server() -> str | None:
+def persistent_api_url() -> str | None:
     """The address of a Prefect server that is there for others, too, and stays when this process ends."""
     return None if settings.TEMPORARY_PREFECT in os.environ else PREFECT_API_URL.value()
 
 
 @contextmanager
-def turn(project_name: str) -> Iterator[None]:
+def one_training_at_a_time(project_name: str) -> Iterator[None]:
     """One training of a project at a time, by a limit of Prefect's; a temporary server has none.
 
     Raises:
         StillTraining: another one took more than TURN_SECONDS.
     """
     context = FlowRunContext.get()
-    if not (context and lasting_server()):
+    if not (context and persistent_api_url()):
         yield
         return
-    name = turn_name(project_name)
+    name = limit_name(project_name)
     with get_client(sync_client=True) as client:
         with suppress(ObjectAlreadyExists):  # another run made it at this moment
             client.upsert_global_concurrency_limit_by_name(name, 1)
@@ -101,7 +101,7 @@ def turn(project_name: str) -> Iterator[None]:
         yield
 
 
-def turn_name(project_name: str) -> str:
+def limit_name(project_name: str) -> str:
     """The limit's name, in which not every character may stand."""
     return f"frontrunner-train-{hashlib.sha256(project_name.encode()).hexdigest()[:12]}"
 
@@ -125,6 +125,6 @@ def _slot(name: str, project_name: str) -> Iterator[None]:
         yield
 
 
-def ended(message: str, result: Result) -> Result:
+def completed(message: str, result: Result) -> Result:
     """What a flow returns, with the message that its page shows as the run's state."""
     return cast("Result", Completed(message=message, data=result)) if FlowRunContext.get() else result

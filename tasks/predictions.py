@@ -13,9 +13,9 @@ from prefect import task
 from registry import Predictor
 from registry.errors import BadData
 from registry.values import LiveModel
-from tasks import sources
-from tasks.flow_runs import STEP
-from tasks.outputs import Scored, writer
+from tasks.data import sources
+from tasks.data.outputs import Scored, writer
+from tasks.flow_runs import TASK_OPTIONS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,13 +36,13 @@ class PredictResult:
     scored_at: datetime
 
 
-@task(**STEP, task_run_name="score {relation_name}")
+@task(**TASK_OPTIONS, task_run_name="score {relation_name}")
 def score_rows(project_name: str, relation_name: str, output: str, if_exists: str, key: str) -> PredictResult:
     """The scoring as a step of a flow."""
     return score_relation(project_name, relation_name, output, if_exists, key)
 
 
-def said(result: PredictResult) -> str:
+def describe(result: PredictResult) -> str:
     """The result in words."""
     model = f"{result.algorithm_name} (model {result.model_id})"
     return f"{result.rows:,} rows of {result.relation_name} were scored by {model} into {result.output}"

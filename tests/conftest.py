@@ -120,12 +120,12 @@ def pytest_sessionstart() -> None:
 @pytest.fixture(scope="session")
 def made_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow store: making one takes seconds, copying it does not."""
-    from tasks import tracking
+    from tasks.tracking import store
 
     folder = tmp_path_factory.mktemp("mlflow")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
-        tracking.client()
+        store.client()
     return folder
 
 

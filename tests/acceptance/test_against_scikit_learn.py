@@ -23,10 +23,10 @@ from xgboost import XGBClassifier, XGBRegressor
 
 from flows.train import train
 from registry import Predictor, history, queries
-from registry.artifacts import load_pipeline
-from registry.choices import Wish
+from registry.choices import DeployRequest
+from registry.serving.artifacts import load_pipeline
 from registry.vocabulary import Strategy, Task
-from tasks.algorithms import ALGORITHMS
+from tasks.estimators.algorithms import ALGORITHMS
 
 pytestmark = [
     pytest.mark.slow,
@@ -99,7 +99,7 @@ def test_every_algorithm_has_the_score_that_it_has_by_hand(prefect: str, mlflow_
     assert scores == pytest.approx(expected, abs=1e-6)
     rows = pd.read_parquet(queries.newest_snapshot(name).artifact.uri.removeprefix("file://")).drop(columns="target")
     for row in result.leaderboard:
-        wish = Wish(name, Strategy.SPECIFIC, model_id=row.model_id)
+        wish = DeployRequest(name, Strategy.SPECIFIC, model_id=row.model_id)
         history.deploy(wish, request_key=row.algorithm, deployed_by="a test")
         ours, pipeline = Predictor(name), pipeline_of(name, row.algorithm)
         assert np.array_equal(ours.predict(rows), pipeline.predict(rows).ravel()), row.algorithm

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 
 from flows.train import train
 from registry import queries
-from registry.artifacts import load_pipeline
 from registry.errors import AllCandidatesFailed, FrontrunnerError
+from registry.serving.artifacts import load_pipeline
 from registry.settings import tracking_uri
 from registry.vocabulary import Status
 from tests.acceptance.test_bad_inputs import recorded

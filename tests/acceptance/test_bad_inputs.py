@@ -17,16 +17,9 @@ from sqlalchemy import create_engine, func, select, text
 from flows.deploy import best_score, deploy, most_recent, rollback
 from flows.train import train
 from registry import queries, settings
-from registry.errors import (
-    FrontrunnerError,
-    InvalidInput,
-    NoCandidate,
-    TaskMismatch,
-    UnknownModel,
-    UnknownValue,
-)
+from registry.errors import FrontrunnerError, InvalidInput, NoCandidate, TaskMismatch, UnknownModel, UnknownValue
 from registry.schema import Base
-from registry.session import made, transaction, upgrade
+from registry.session import exists, transaction, upgrade
 from tests.support.story import Story
 
 pytestmark = pytest.mark.slow
@@ -59,7 +52,7 @@ def recorded() -> dict[str, int]:
     client = MlflowClient(settings.tracking_uri(), settings.tracking_uri())
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     tables = dict.fromkeys(Base.metadata.tables, 0)
-    if made():
+    if exists():
         with transaction() as session:
             for name, table in Base.metadata.tables.items():
                 tables[name] = session.scalar(select(func.count()).select_from(table))

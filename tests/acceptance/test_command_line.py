@@ -18,8 +18,8 @@ from sqlalchemy import text
 from flows.train import train
 from registry import Predictor, queries, session
 from registry.session import transaction
-from tasks.algorithms import NAMES
-from tasks.reports import TrainResult
+from tasks.estimators.algorithms import NAMES
+from tasks.reporting.reports import TrainResult
 from tests.support.processes import answers, free_port, running
 from tests.support.story import Story
 

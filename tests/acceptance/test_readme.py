@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from registry import queries, settings
-from tasks.algorithms import CLASSIFICATION, DESCRIPTIONS, NAMES, REGRESSION
-from tasks.preprocessing import OPTIONS
-from tasks.search import DEFAULT_ARGS
-from tasks.sources import SKLEARN
+from tasks.data.sources import SKLEARN
+from tasks.estimators.algorithms import CLASSIFICATION, DESCRIPTIONS, NAMES, REGRESSION
+from tasks.estimators.preprocessing import OPTIONS
+from tasks.estimators.search import DEFAULT_ARGS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -31,9 +31,9 @@ from prefect.client.schemas.filters import (
 from flows.train import train
 from registry import queries, settings
 from registry.values import ModelRecord
-from tasks import reconciling
-from tasks.flow_runs import turn_name
-from tasks.requests import checked_request, checked_terms
+from tasks.flow_runs import limit_name
+from tasks.training.requests import checked_request, checked_terms
+from tasks.upkeep import reconcile
 from tests.support.processes import die_with_parent, running
 
 pytestmark = pytest.mark.slow
@@ -222,15 +222,15 @@ def test_a_worker_that_is_killed_in_mid_training_leaves_nothing_half_done(
             process.kill()
     assert queries.model(left.id).status == "running"
     assert queries.history("killed") == []
-    monkeypatch.setattr(reconciling, "SILENT", timedelta(0))
-    done = reconciling.reconcile("killed")
+    monkeypatch.setattr(reconcile, "SILENT", timedelta(0))
+    done = reconcile.reconcile("killed")
     assert {deed.what for deed in done} == {"lost", "killed"}
     assert queries.model(left.id).status == "failed"
     # The turn comes back by itself after a minute (test_flow_runs waits for it).
-    client.update_global_concurrency_limit(turn_name("killed"), GlobalConcurrencyLimitUpdate(active_slots=0))
+    client.update_global_concurrency_limit(limit_name("killed"), GlobalConcurrencyLimitUpdate(active_slots=0))
     run_deployment(command, client, "train/train", "project_name=killed", 'algorithms=["knn"]')
     assert [(row.seq, row.algorithm_name) for row in queries.history("killed")] == [(1, "knn")]
-    assert reconciling.reconcile("killed") == []
+    assert reconcile.reconcile("killed") == []
 
 
 def test_the_scheduled_training_and_its_parameters(worker: None, client: SyncPrefectClient) -> None:

@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 
 from flows.train import train
 from registry import queries, settings
-from registry.session import made
+from registry.session import exists
 from registry.vocabulary import Status
 from tests.support.processes import die_with_parent
 
@@ -59,7 +59,7 @@ def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None
 
 
 def statuses() -> dict[str, Status]:
-    if not (made() and queries.find_project("iris")):
+    if not (exists() and queries.find_project("iris")):
         return {}
     return {model.algorithm: model.status for model in queries.models("iris")}
 

@@ -17,9 +17,9 @@ from prefect.states import Scheduled
 
 from flows.train import train
 from registry import queries
-from registry.session import made
+from registry.session import exists
 from registry.vocabulary import Status
-from tasks.flow_runs import turn_name
+from tasks.flow_runs import limit_name
 from tests.support.processes import die_with_parent
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def test_two_trainings_of_one_project_at_once(env: dict[str, str]) -> None:
 def test_68_a_training_that_is_killed_deploys_nothing_and_its_run_can_be_started_again(env: dict[str, str]) -> None:
     process = training(env, project_name="iris", **IRIS, **SLOW)
     until = time.monotonic() + 120
-    while not (made() and queries.find_project("iris") and queries.models("iris")):
+    while not (exists() and queries.find_project("iris") and queries.models("iris")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until, "it never began"
         time.sleep(0.05)
@@ -78,7 +78,7 @@ def test_68_a_training_that_is_killed_deploys_nothing_and_its_run_can_be_started
     assert queries.live_model("iris") is None
     with get_client(sync_client=True) as client:
         # The turn comes back by itself after a minute; this is what the error of whoever waits longer tells to do.
-        client.update_global_concurrency_limit(turn_name("iris"), GlobalConcurrencyLimitUpdate(active_slots=0))
+        client.update_global_concurrency_limit(limit_name("iris"), GlobalConcurrencyLimitUpdate(active_slots=0))
         run_id = _flow_run_of(left.id)
         client.set_flow_run_state(run_id, Scheduled(), force=True)
         run = client.read_flow_run(run_id)

@@ -16,14 +16,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import csv, parquet
 
-from registry.bounded import within
 from registry.errors import BadData, InvalidInput, UnknownRelation
+from registry.timeouts import with_timeout
 from registry.vocabulary import Task
-from tasks import sources
-from tasks.outputs import writer
+from tasks.data import sources
+from tasks.data.outputs import writer
+from tasks.data.snapshots import freeze
+from tasks.data.statistics import column_statistics
 from tasks.predictions import _refuse_twice
-from tasks.snapshots import freeze
-from tasks.statistics import column_statistics
 from tests.support.hostile import TEXT, examples, refused_or
 from tests.support.requests import request
 
@@ -54,12 +54,14 @@ def frozen(name: str) -> pa.Table | None:
             column_statistics(rows.path)
             return parquet.read_table(rows.path)
 
-    return refused_or(lambda: within(SECONDS, "freeze", freeze_them))
+    return refused_or(lambda: with_timeout(SECONDS, "freeze", freeze_them))
 
 
 def parts(name: str) -> int | None:
     """How many rows a scoring would see."""
-    return refused_or(lambda: within(SECONDS, "parts", lambda: sum(part.num_rows for part in sources.parts(name, {}))))
+    return refused_or(
+        lambda: with_timeout(SECONDS, "parts", lambda: sum(part.num_rows for part in sources.parts(name, {})))
+    )
 
 
 class TestDamage:
@@ -128,7 +130,7 @@ class TestParquetThatLies:
         assert (data / "t.parquet").stat().st_size < 10**7
         before = psutil.Process().memory_info().rss
         with pytest.raises(BadData, match="take .* GB or more, and this machine has"):
-            within(SECONDS, "read", lambda: sources.read("files:t.parquet"))
+            with_timeout(SECONDS, "read", lambda: sources.read("files:t.parquet"))
         assert psutil.Process().memory_info().rss - before < 10**9
 
 
@@ -136,9 +138,9 @@ def test_a_line_of_commas_does_not_take_for_ever(data: Path) -> None:
     """Each of its columns has the same name."""
     (data / "t.csv").write_text("," * 50_000 + "\n" + "1," * 50_000 + "1\n")
     with pytest.raises(BadData, match="two columns named ''"):
-        within(SECONDS, "freeze", lambda: freeze(sources.read("files:t.csv"), request(Task.CLASSIFICATION), data))
+        with_timeout(SECONDS, "freeze", lambda: freeze(sources.read("files:t.csv"), request(Task.CLASSIFICATION), data))
     with pytest.raises(BadData, match="two columns named ''"):
-        within(SECONDS, "predict", lambda: _refuse_twice(csv.read_csv(data / "t.csv"), "files:t.csv"))
+        with_timeout(SECONDS, "predict", lambda: _refuse_twice(csv.read_csv(data / "t.csv"), "files:t.csv"))
 
 
 class TestWhatIsNoFile:
@@ -158,7 +160,7 @@ class TestWhatIsNoFile:
     def test_it_is_not_opened(self, data: Path, what: str, suffix: str) -> None:
         self.MADE[what](data / f"t{suffix}")
         with pytest.raises(UnknownRelation, match="there is no CSV|outside DATA_ROOT|cannot be the name"):
-            within(SECONDS, "read", lambda: sources.read(f"files:t{suffix}"))
+            with_timeout(SECONDS, "read", lambda: sources.read(f"files:t{suffix}"))
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes devices")
     def test_a_device_is_not_opened(self, data: Path) -> None:
@@ -167,7 +169,7 @@ class TestWhatIsNoFile:
         except PermissionError:
             pytest.skip("this container's root makes no devices")
         with pytest.raises(UnknownRelation, match="there is no CSV"):
-            within(SECONDS, "read", lambda: sources.read("files:t.csv"))
+            with_timeout(SECONDS, "read", lambda: sources.read("files:t.csv"))
 
 
 class TestNames:

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.bounded import within
 from registry.errors import BadHyperparameter
+from registry.timeouts import with_timeout
 from registry.vocabulary import Task
-from tasks.algorithms import ALGORITHMS, FILES, check_parameters, checked_hyperparams
-from tasks.preprocessing import OPTIONS
-from tasks.snapshots import Rows, freeze
-from tasks.training import _trained, one_line
+from tasks.data.snapshots import freeze
+from tasks.estimators.algorithms import ALGORITHMS, FILES, check_parameters, checked_hyperparams
+from tasks.estimators.preprocessing import OPTIONS
+from tasks.training.candidates import _trained, one_line
+from tasks.values import Rows
 from tests.support.hostile import JSON, SCALAR, examples, refused_or
 from tests.support.requests import request
 
@@ -86,7 +87,7 @@ def test_any_value_of_any_parameter(canary: Path, task: Task, name: str) -> None
             return
         try:
             wanted = request(task, algorithms=(name,), hyperparams=checked)
-            within(SECONDS, "fit", lambda: _trained(wanted, name, learnt, 1))
+            with_timeout(SECONDS, "fit", lambda: _trained(wanted, name, learnt, 1))
         except TimeoutError:
             raise
         except Exception as error:  # noqa: BLE001  (whatever a library raises: it is the candidate's reason)
@@ -127,7 +128,7 @@ def test_any_preprocessing(workspace: Path) -> None:
     @examples(200)
     @given(st.dictionaries(st.sampled_from([*table.column_names, "z"]), choice, max_size=2) | JSON)
     def check(preprocess: Any) -> None:
-        from tasks.preprocessing import checked_preprocess
+        from tasks.estimators.preprocessing import checked_preprocess
 
         def take() -> Any:
             wanted = request(Task.REGRESSION, preprocess=checked_preprocess(preprocess))

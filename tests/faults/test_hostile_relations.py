@@ -16,8 +16,8 @@ from pyarrow import parquet
 from sqlalchemy import create_engine, text
 
 from registry import queries, session
-from tasks import sources
-from tasks.outputs import Scored, writer
+from tasks.data import sources
+from tasks.data.outputs import Scored, writer
 from tests.support.hostile import TEXT, examples, refused_or
 from tests.support.story import Story
 

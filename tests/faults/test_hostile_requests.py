@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from registry import Predictor, queries
 from registry.errors import InvalidName
-from tasks.promotion import checked_deploy, deploy
-from tasks.requests import TrainingRequest, checked_request, checked_terms
+from tasks.promotion.manual import checked_deploy, deploy
+from tasks.training.requests import checked_request, checked_terms
+from tasks.values import TrainingRequest
 from tests.support.hostile import JSON, SCALAR, examples, refused_or
 from tests.support.story import Story
 

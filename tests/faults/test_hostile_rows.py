@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from registry import inputs
-from registry.inputs import Feature, Features, aligned
-from registry.service import new_app
-from registry.service_schema import FORMATS
+from registry.serving import inputs
+from registry.serving.http import new_app
+from registry.serving.http_schema import FORMATS
+from registry.serving.inputs import Feature, Features, aligned
 from tests.integration.test_service import served
 from tests.support.hostile import JSON, SCALAR, examples, refused_or
 from tests.support.story import Story

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry import session
-from tasks.promotion import checked_deploy, deploy
+from tasks.promotion.manual import checked_deploy, deploy
 from tests.support.story import Story
 
 pytestmark = pytest.mark.slow

@@ -14,9 +14,11 @@ from flows.train import train
 from registry import Predictor, queries
 from registry.errors import AllCandidatesFailed, ArtifactMissing, TrackingUnavailable
 from registry.vocabulary import Status
-from tasks import mirror, snapshots, training
-from tasks.mirror import mirrored_model_id
-from tasks.promotion import checked_deploy, deploy
+from tasks.data import snapshots
+from tasks.promotion.manual import checked_deploy, deploy
+from tasks.tracking import alias
+from tasks.tracking.alias import mirrored_model_id
+from tasks.training import candidates
 from tests.support.hostile import TORTURE
 from tests.support.mlflow_server import mlflow_server
 from tests.support.proxy import FAULTS, Proxy, proxy
@@ -52,7 +54,7 @@ def client(line: Proxy, registry: str, prefect: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MLFLOW_TRACKING_URI", line.url)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    for step in (training.train_candidate, snapshots.take_snapshot):
+    for step in (candidates.train_candidate, snapshots.take_snapshot):
         monkeypatch.setattr(step, "retries", 0)
     return MlflowClient(line.url, line.url)
 
@@ -117,7 +119,7 @@ def test_a_deployment_stands_when_only_the_mirror_failed(
     warned = [record.getMessage() for record in caplog.records if record.name == "frontrunner"]
     assert sum("the deployment stands" in warning for warning in warned) == 2
     assert all(warning.isprintable() for warning in warned)
-    assert mirror.mirror_live(project)
+    assert alias.mirror_live(project)
     assert mirrored_model_id(queries.project(project).id) == first.deployed_model_id
 
 

@@ -106,9 +106,9 @@ from pathlib import Path
 from mlflow import MlflowClient
 from registry import queries, settings
 from registry.errors import CandidateFailed
-from tasks.requests import checked_request, checked_terms
-from tasks.snapshots import take_snapshot
-from tasks.training import candidate
+from tasks.training.requests import checked_request, checked_terms
+from tasks.data.snapshots import take_snapshot
+from tasks.training.candidates import candidate
 warnings.simplefilter("ignore")
 terms = checked_terms("same_rows", 0.0, None, False)
 asked = ("iris", "classification", "sklearn:iris", "target", ["ridge"], None, None, None, None, 0.25, None, None, 0)

@@ -9,14 +9,14 @@ import pytest
 import skops.io
 from sklearn.datasets import load_diabetes, load_iris
 
-from registry.artifacts import TRUSTED_TYPES, describe, load_pipeline
 from registry.errors import ArtifactChanged, ArtifactMissing, BadHyperparameter
-from registry.fitted import Fitted
-from registry.inputs import Feature, Features, aligned
+from registry.serving.artifacts import TRUSTED_TYPES, describe, load_pipeline
+from registry.serving.inputs import Feature, Features, aligned
+from registry.serving.served_pipeline import ServedPipeline
 from registry.vocabulary import Task
-from tasks.algorithms import ALGORITHMS, EXTRAS, NAMES, new_estimator
-from tasks.snapshots import Rows
-from tasks.training import new_pipeline
+from tasks.estimators.algorithms import ALGORITHMS, EXTRAS, NAMES, new_estimator
+from tasks.estimators.pipeline import new_pipeline
+from tasks.values import Rows
 from tests.support.requests import request
 
 CATALOGUE = [(task, name) for task in Task for name in ALGORITHMS[task]]
@@ -79,7 +79,7 @@ def test_its_model_alone_answers_as_the_whole_pipeline(task: Task, name: str, hy
     train, test = X[: len(given.y_train)], X[len(given.y_train) :]
     pipeline = trained(task, name, hyperparams, Rows(train, given.y_train, test, given.y_test))
     kind = "int64" if task is Task.CLASSIFICATION else "double"
-    ours = Fitted(pipeline, Features(Feature(column, kind, used=True, gaps=True) for column in numbers))
+    ours = ServedPipeline(pipeline, Features(Feature(column, kind, used=True, gaps=True) for column in numbers))
     by_rows = pd.DataFrame(np.ascontiguousarray(test.to_numpy()), columns=numbers, copy=False)
     for asked in (test, by_rows, test.head(1), test.astype("float32"), test.round().astype("int64")):
         alone, table = ours.prepared(asked), aligned(asked, ours.features)

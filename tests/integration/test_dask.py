@@ -25,8 +25,11 @@ from flows.train import train
 from registry import Predictor, queries
 from registry.errors import AllCandidatesFailed, ClusterUnavailable
 from registry.vocabulary import Basis, Status
-from tasks import cluster, comparison, snapshots, tracking, training
-from tasks.reports import TrainResult
+from tasks.data import frozen_rows, predicted
+from tasks.reporting.reports import TrainResult
+from tasks.tracking import store
+from tasks.training import dask as dask_module
+from tasks.training import threads
 from tests.support.processes import free_port, running
 
 pytestmark = pytest.mark.slow
@@ -128,7 +131,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def runs_of(project_name: str, algorithm: str) -> list[Run]:
-    mlflow = tracking.client()
+    mlflow = store.client()
     experiment = mlflow.get_experiment_by_name(f"frontrunner/{project_name}")
     asked = f"tags.`frontrunner.algorithm` = '{algorithm}'"
     return list(mlflow.search_runs([experiment.experiment_id], asked)) if experiment else []
@@ -165,16 +168,16 @@ def test_four_candidates_on_two_workers_score_as_they_do_in_threads(
 ) -> None:
     dask.client.get_task_stream()  # from now on
     with monkeypatch.context() as patch:
-        patch.setattr(snapshots, "forget", print)  # so that it can be seen how often they read
+        patch.setattr(frozen_rows, "forget", print)  # so that it can be seen how often they read
         result = train("far", **DIGITS, algorithms=FOUR)
     worked = [done["worker"] for done in dask.client.get_task_stream() if "train_candidate" in done["key"]]
     assert len(worked) == 4
     assert len(set(worked)) == 2
-    read = dask.client.run(snapshots._read.cache_info)
+    read = dask.client.run(frozen_rows._read.cache_info)
     assert [info.misses for info in read.values()] == [1, 1]
-    assert not any(dask.client.run(lambda: comparison._predictions).values())
+    assert not any(dask.client.run(lambda: predicted._predictions).values())
     monkeypatch.delenv("CANDIDATES_ON")
-    monkeypatch.setattr(training, "cpu_count", lambda: 1)
+    monkeypatch.setattr(threads, "cpu_count", lambda: 1)
     assert outcomes(train("near", **DIGITS, algorithms=FOUR)) == outcomes(result)
 
 
@@ -189,7 +192,7 @@ def test_the_best_goes_live_and_the_next_training_is_compared_with_it(dask: Dask
     assert 0 < evidence.rows_compared < queries.snapshot(better.snapshot_id).test_rows
     assert evidence.interval[0] > 0
     assert Predictor("digits").predict(np.zeros((1, 64))).shape == (1,)
-    read = dask.client.run(snapshots._read.cache_info)
+    read = dask.client.run(frozen_rows._read.cache_info)
     assert [info.currsize for info in read.values()] == [0, 0], "the workers keep no rows"
 
 
@@ -236,7 +239,7 @@ class TestLostWorkers:
         assert [run.info.status for run in runs_of("deadly", LONG)] == ["KILLED"]
 
     def test_when_the_scheduler_is_lost(self, one_worker: Dask, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(cluster, "CONNECT_SECONDS", 2)  # it is looked for that long
+        monkeypatch.setattr(dask_module, "CONNECT_SECONDS", 2)  # it is looked for that long
 
         def kill() -> None:
             until(lambda: bool(runs_of("no scheduler", LONG)))
@@ -268,7 +271,7 @@ class TestRefused:
         assert [model.status for model in queries.models(f"first of {name}")] == ["failed", "trained"]
 
     def test_no_scheduler(self, shared: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(cluster, "CONNECT_SECONDS", 2)
+        monkeypatch.setattr(dask_module, "CONNECT_SECONDS", 2)
         monkeypatch.setenv("CANDIDATES_ON", f"dask:tcp://127.0.0.1:{free_port()}")
         started = time.monotonic()
         with pytest.raises(
@@ -284,7 +287,7 @@ def test_when_no_worker_is_left_it_is_not_waited_for_ever_nor_begun(
     dask: Dask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last test: it takes the workers away."""
-    monkeypatch.setattr(cluster, "WORKERLESS_SECONDS", 3)
+    monkeypatch.setattr(dask_module, "WORKERLESS_SECONDS", 3)
 
     def kill() -> None:
         until(lambda: bool(runs_of("none left", LONG)))

@@ -18,9 +18,8 @@ from sklearn.metrics import f1_score, r2_score
 
 from flows.deploy import best_score, deploy, most_recent, rollback
 from flows.train import train
-from registry import Predictor, history, proof, queries, session
-from registry.artifacts import describe, load_pipeline
-from registry.choices import Wish
+from registry import Predictor, history, queries, session
+from registry.choices import DeployRequest
 from registry.errors import (
     ArtifactChanged,
     ArtifactMissing,
@@ -31,14 +30,19 @@ from registry.errors import (
     Unproven,
 )
 from registry.schema import Model
+from registry.serving import proof
+from registry.serving.artifacts import describe as describe_file
+from registry.serving.artifacts import load_pipeline
 from registry.session import transaction
 from registry.values import ModelRecord, Terms
 from registry.vocabulary import Basis, Compare, Strategy, Task
-from tasks import comparison
-from tasks.comparison import compared
-from tasks.promotion import checked_deploy, decide, replay, said
-from tasks.promotion import deploy as deploy_now
-from tasks.verdicts import judged
+from tasks.data import predicted
+from tasks.promotion import comparison
+from tasks.promotion.automatic import decide, replay
+from tasks.promotion.comparison import compare
+from tasks.promotion.manual import checked_deploy, describe
+from tasks.promotion.manual import deploy as deploy_now
+from tasks.promotion.rule import apply_rule
 from tests.support.story import Story
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect", "mlflow_store")]
@@ -380,7 +384,7 @@ class TestADeployProvesItself:
     def test_a_file_that_answers_otherwise_than_at_training(self, two: tuple[ModelRecord, ModelRecord]) -> None:
         """Whole by its digest, and yet another model: as when a library was upgraded, or rows went astray."""
         target, now_live = two
-        other = describe(file_of(now_live), now_live.artifact.uri)
+        other = describe_file(file_of(now_live), now_live.artifact.uri)
         with transaction(write=True) as writing:
             row = writing.get_one(Model, target.id)
             row.artifact_uri, row.artifact_sha256, row.artifact_bytes = other.uri, other.sha256, other.bytes
@@ -420,19 +424,21 @@ class TestWhatHappensBetween:
 
     @pytest.fixture
     def meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-        from tasks import promotion
+        from tasks.promotion import automatic
 
         def arrange(model_id: int) -> None:
             deployed = history.deploy
 
             def late(*arguments, **named):
-                monkeypatch.setattr(promotion.history, "deploy", deployed)
+                monkeypatch.setattr(automatic.history, "deploy", deployed)
                 deployed(
-                    Wish("shop", Strategy.SPECIFIC, model_id=model_id), request_key=uuid4().hex, deployed_by="they"
+                    DeployRequest("shop", Strategy.SPECIFIC, model_id=model_id),
+                    request_key=uuid4().hex,
+                    deployed_by="they",
                 )
                 return deployed(*arguments, **named)
 
-            monkeypatch.setattr(promotion.history, "deploy", late)
+            monkeypatch.setattr(automatic.history, "deploy", late)
 
         return arrange
 
@@ -465,7 +471,7 @@ class TestWhatHappensBetween:
         with pytest.raises(InvalidInput, match=r"linear \(model 2\) is live already and stays"):
             deploy_now(checked_deploy("shop", "rollback", to_seq=2, quarantine=True, reason="bad"), "me")
         planned = checked_deploy("shop", "rollback", quarantine=True, reason="bad", plan=True)
-        words = said(deploy_now(planned, "me"), planned)
+        words = describe(deploy_now(planned, "me"), planned)
         assert "instead of model 2, which would go into quarantine" in words
 
 
@@ -475,7 +481,7 @@ class TestOddModels:
         trained_on(data, rows(1500), **forest)
         result = trained_on(data, rows(1500, seed=1), **forest)
         for _ in range(8):
-            comparison._predictions.clear()
+            predicted._predictions.clear()
             assert replay(result.decision_id).differences == ()
 
     def test_catboost_with_labels_of_text_can_be_challenged(self, data: Path) -> None:
@@ -567,17 +573,19 @@ class TestAPlan:
         self, two: tuple[ModelRecord, ModelRecord], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """While model 1 is proven, somebody deploys it: the last one that was live is model 2 by then."""
-        from tasks import promotion
+        from tasks.promotion import manual
 
-        proven, prove = [], promotion.prove
+        proven, prove = [], manual.prove
 
         def slow(model: ModelRecord) -> None:
             prove(model)
             if not proven:
-                history.deploy(Wish("shop", Strategy.SPECIFIC, model_id=1), request_key="they", deployed_by="they")
+                history.deploy(
+                    DeployRequest("shop", Strategy.SPECIFIC, model_id=1), request_key="they", deployed_by="they"
+                )
             proven.append(model.id)
 
-        monkeypatch.setattr(promotion, "prove", slow)
+        monkeypatch.setattr(manual, "prove", slow)
         result = deploy_now(checked_deploy("shop", "rollback"), "me")
         assert proven == [1, 2]
         assert (result.model_id, result.previous_model_id) == (2, 1)
@@ -613,11 +621,13 @@ def test_a_replay_comes_to_the_same_verdict_and_the_same_digits(pool: list[Model
     def check(challenger: ModelRecord, now_live: ModelRecord, asked: Terms) -> None:
         key = uuid4()
         history.deploy(
-            Wish("shop", Strategy.SPECIFIC, model_id=now_live.id), request_key=f"live {key}", deployed_by="a test"
+            DeployRequest("shop", Strategy.SPECIFIC, model_id=now_live.id),
+            request_key=f"live {key}",
+            deployed_by="a test",
         )
         run = [each for each in pool if each.snapshot_id == challenger.snapshot_id and each.score <= challenger.score]
         decision = decide("shop", Task.REGRESSION, run, asked, str(key))
-        comparison._predictions.clear()  # as in another process
+        predicted._predictions.clear()  # as in another process
         again = replay(decision.id)
         assert again.differences == ()
         assert again.verdict.deploy == decision.deployed == (live() == challenger.id != now_live.id)
@@ -650,8 +660,8 @@ def test_on_one_snapshot_same_rows_and_recorded_always_agree(registry_url: str) 
         verdicts = set()
         for mode in Compare:
             asked = Terms(mode, min_improvement)
-            evidence = compared(Task.REGRESSION, challenger, now_live, [challenger], asked)
-            verdicts.add(judged(Task.REGRESSION, challenger, now_live, evidence, asked))
+            evidence = compare(Task.REGRESSION, challenger, now_live, [challenger], asked)
+            verdicts.add(apply_rule(Task.REGRESSION, challenger, now_live, evidence, asked))
         assert len(verdicts) == 1
         assert verdicts.pop().deploy is (mine > its and mine - its > min_improvement)
 

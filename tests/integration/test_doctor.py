@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import doctor
-from flows.doctor import Finding, examine
+from flows.cli import doctor
+from flows.cli.doctor import Finding, examine
 from registry import queries, session
 from registry.settings import mlflow_ui
-from tasks.mirror import mirror_live, mirrored_model_id
-from tasks.promotion import checked_deploy, deploy
+from tasks.promotion.manual import checked_deploy, deploy
+from tasks.tracking.alias import mirror_live, mirrored_model_id
 from tests.support.story import Story
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,7 @@ def test_a_prefect_server_without_a_worker(prefect: str, workspace: Path, monkey
 
 
 def test_the_version_in_mlflow_is_described_by_its_deployment(story: Story) -> None:
-    from tasks.tracking import client
+    from tasks.tracking.store import client
 
     name = f"frontrunner-{queries.project('churn').id}"
     assert (

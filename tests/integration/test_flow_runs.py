@@ -24,7 +24,7 @@ from registry.errors import (
     TrackingUnavailable,
 )
 from tasks import flow_runs
-from tasks.flow_runs import STEP, turn, turn_name
+from tasks.flow_runs import TASK_OPTIONS, limit_name, one_training_at_a_time
 from tests.support.processes import running
 from tests.support.story import Story
 
@@ -90,7 +90,7 @@ class TestTurns:
 
         @flow(name="held")
         def held(project: str, who: str) -> None:
-            with turn(project):
+            with one_training_at_a_time(project):
                 seen.append((who, "begins"))
                 time.sleep(2)
                 seen.append((who, "ends"))
@@ -103,7 +103,7 @@ class TestTurns:
 
         @flow(name="held")
         def held(project: str) -> None:
-            with turn(project):
+            with one_training_at_a_time(project):
                 both.wait(60)
 
         at_once(lambda: held("one"), lambda: held("another"))
@@ -114,11 +114,11 @@ class TestTurns:
 
         @flow(name="held")
         def outer() -> None:
-            with turn("churn"), turn("churn"):
+            with one_training_at_a_time("churn"), one_training_at_a_time("churn"):
                 pass
 
         with pytest.raises(
-            StillTraining, match=f"global-concurrency-limit update {turn_name('churn')} --active-slots 0"
+            StillTraining, match=f"global-concurrency-limit update {limit_name('churn')} --active-slots 0"
         ):
             outer()
 
@@ -132,7 +132,7 @@ class TestTurns:
 
         @flow(name="next")
         def after() -> None:
-            with turn("killed"):
+            with one_training_at_a_time("killed"):
                 pass
 
         started = time.monotonic()
@@ -140,7 +140,7 @@ class TestTurns:
         assert time.monotonic() - started < 3 * flow_runs.LEASE_SECONDS
 
     def test_without_a_flow_run_nobody_is_asked(self) -> None:
-        with turn("churn"):
+        with one_training_at_a_time("churn"):
             pass
 
 
@@ -181,7 +181,7 @@ def tries(error: Exception, until: int) -> int:
     """How often a step ran that raises until then."""
     count = 0
 
-    @task(**STEP)
+    @task(**TASK_OPTIONS)
     def step() -> None:
         nonlocal count
         count += 1

@@ -15,8 +15,10 @@ from mlflow import MlflowClient
 from registry import settings
 from registry.errors import TrackingUnavailable
 from registry.vocabulary import Task
-from tasks import mirror, tracking
-from tasks.promotion import checked_deploy, deploy
+from tasks.promotion.manual import checked_deploy, deploy
+from tasks.tracking import alias as alias_module
+from tasks.tracking import runs, store
+from tasks.tracking import store as store_module
 from tests.support.story import Story
 
 
@@ -40,7 +42,7 @@ def test_a_server_that_is_down(two_models: Story, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_a_server_that_never_answers(two_models: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "MIRROR_SECONDS", 3)
+    monkeypatch.setattr(alias_module, "MIRROR_SECONDS", 3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
@@ -65,8 +67,8 @@ def test_a_server_that_asks_to_come_back_later(two_models: Story, monkeypatch: p
         Thread(target=busy.serve_forever, daemon=True).start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{busy.server_port}")
         started = time.monotonic()
-        assert not mirror.mirror_live("churn")
-        assert time.monotonic() - started < mirror.MIRROR_SECONDS
+        assert not alias_module.mirror_live("churn")
+        assert time.monotonic() - started < alias_module.MIRROR_SECONDS
         busy.shutdown()
 
 
@@ -91,7 +93,7 @@ def test_what_mlflow_says_of_a_servers_pages_is_not_in_our_output(
     with HTTPServer(("127.0.0.1", 0), Server) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
-        tracking.end_run("r", "FINISHED")
+        runs.end_run("r", "FINISHED")
         server.shutdown()
     assert capsys.readouterr().out == ""
 
@@ -99,9 +101,9 @@ def test_what_mlflow_says_of_a_servers_pages_is_not_in_our_output(
 def test_a_store_that_another_process_never_finishes_making(
     two_models: Story, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tracking, "STORE_SECONDS", 0.2)
+    monkeypatch.setattr(store, "STORE_SECONDS", 0.2)
     with FileLock(".frontrunner/mlflow.db.lock"), caplog.at_level(logging.WARNING, "frontrunner"):
-        assert not mirror.mirror_live("churn")
+        assert not alias_module.mirror_live("churn")
     assert "lags behind" in caplog.text
 
 
@@ -109,9 +111,9 @@ def test_a_database_store_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch
     (mlflow_store / "mlflow.db").write_bytes(b"it is no database any more " * 100)
     with (
         pytest.raises(TrackingUnavailable, match=r"MLflow at sqlite:///.* did not do it") as caught,
-        tracking.translated(),
+        store_module.translated(),
     ):
-        tracking.client()
+        store_module.client()
     assert "\n" not in str(caught.value)
 
 
@@ -124,7 +126,7 @@ def test_another_registrys_model_is_left_alone(
     )
     Story().trained_and_promoted(0.7)
     with caplog.at_level(logging.WARNING, "frontrunner"):
-        assert not mirror.mirror_live("churn")
+        assert not alias_module.mirror_live("churn")
     assert "registered model frontrunner-1 is another registry's" in caplog.text
     assert client.get_registered_model("frontrunner-1").aliases == {}
 
@@ -141,7 +143,7 @@ def test_the_next_deploy_puts_the_alias_right(
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
         rolled_back = deploy(checked_deploy("iris", "rollback"), "key")
     client = MlflowClient(settings.tracking_uri(), settings.tracking_uri())
-    name = mirror.registered_name(1)
+    name = alias_module.registered_name(1)
 
     def alias() -> str:
         return client.get_model_version_by_alias(name, "live").tags["frontrunner.model_id"]
@@ -158,7 +160,7 @@ class TestANewStore:
         stores = []
         for name in ("one", "two"):
             monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace / name / 'mlflow.db'}")
-            stores.append(tracking.client())
+            stores.append(store_module.client())
             assert [each.name for each in stores[-1].search_experiments()] == ["Default"]
             stores[-1].create_experiment("mine")
         locations = {store.get_experiment("0").artifact_location for store in stores}
@@ -168,4 +170,4 @@ class TestANewStore:
         (workspace / "file").touch()
         monkeypatch.setenv("XDG_CACHE_HOME", str(workspace / "file"))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace / 'mlflow.db'}")
-        assert tracking.client().create_experiment("mine")
+        assert store_module.client().create_experiment("mine")

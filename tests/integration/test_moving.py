@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from registry import Predictor, history, queries, session
-from registry import moving as rows_of
+from registry import transfer as rows_of
 from registry.errors import (
     ArtifactMissing,
     ExportDamaged,
@@ -34,13 +34,16 @@ from registry.errors import (
 from registry.schema import Base, Deployment, Model, Snapshot
 from registry.values import Terms
 from registry.vocabulary import Task
-from tasks import archive, moving, tracking
-from tasks.comparison import predictions_kept
-from tasks.mirror import mirrored_model_id
-from tasks.moving import export_project, import_project
-from tasks.promotion import checked_deploy, decide, deploy, replay
-from tasks.snapshots import take_snapshot
-from tasks.training import candidate
+from tasks.data.predicted import predictions_kept
+from tasks.data.snapshots import take_snapshot
+from tasks.promotion.automatic import decide, replay
+from tasks.promotion.manual import checked_deploy, deploy
+from tasks.tracking import runs as runs_module
+from tasks.tracking import store as store_module
+from tasks.tracking.alias import mirrored_model_id
+from tasks.training.candidates import candidate
+from tasks.upkeep import archive, transfer
+from tasks.upkeep.transfer import export_project, import_project
 from tests.support.requests import request
 from tests.support.story import Story
 
@@ -74,7 +77,7 @@ def train(frame: pd.DataFrame | None, *algorithms: str, name: str = NAME) -> Non
         terms=TERMS,
     )
     training = take_snapshot.fn(asked, uuid4().hex)
-    with tracking.training_run(training.run), predictions_kept():
+    with runs_module.training_run(training.run), predictions_kept():
         models = [candidate(training, algorithm, 1) for algorithm in algorithms]
         decide(name, Task.REGRESSION, models, TERMS, training.key)
 
@@ -229,7 +232,7 @@ class TestTheFile:
     def test_a_large_one_tells_how_far_it_is(
         self, export: Export, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(moving, "TOLD_SECONDS", -1)
+        monkeypatch.setattr(transfer, "TOLD_SECONDS", -1)
         with caplog.at_level("INFO", "frontrunner"):
             import_project(export.file)
             export_project(NAME, Path("shop.zip"))
@@ -263,7 +266,7 @@ class TestTheFile:
     def test_as_commands(self, export: Export, mlflow_store: Path) -> None:
         from typer.testing import CliRunner
 
-        from flows.cli import app
+        from flows.cli.main import app
 
         def frontrunner(*words: str) -> dict[str, Any]:
             done = CliRunner().invoke(app, [*words, "--json"])
@@ -291,19 +294,19 @@ class TestOneMoment:
         self, story: Story, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first = story.trained_and_promoted(0.5)
-        with rows_of.picture(story.project) as read:
+        with rows_of.read_project(story.project) as read:
             assert len(list(read("projects"))) == 1
             story.trained_and_promoted(0.9)
             assert [row["id"] for row in read("models")] == [first]
             assert [row["model_id"] for row in read("deployments")] == [first]
             assert len(list(read("decisions"))) == 1
-        with rows_of.picture(story.project) as read:
+        with rows_of.read_project(story.project) as read:
             assert len(list(read("deployments"))) == 2
 
 
 def nothing_came(store: Path) -> bool:
     """Neither a row nor a run of MLflow's."""
-    runs = tracking.client().search_runs([it.experiment_id for it in tracking.client().search_experiments()])
+    runs = store_module.client().search_runs([it.experiment_id for it in store_module.client().search_experiments()])
     return not any(in_it().values()) and not runs and not (store / "artifacts").exists()
 
 
@@ -315,7 +318,7 @@ def rewritten(export: Export, table: str, change: dict[str, Any]) -> Path:
     def changed(row: dict[str, Any]) -> bytes:
         return json.dumps({name: value for name, value in (row | change).items() if value is not ...}).encode() + b"\n"
 
-    with archive.opened(export.file) as source, archive.written(Path("enemy.zip"), "enemy") as out:
+    with archive.open_archive(export.file) as source, archive.new_archive(Path("enemy.zip"), "enemy") as out:
         for name in source.entries:
             rows_there = map(changed, source.rows(table))
             out.add(name, rows_there if name == f"{table}.jsonl" else source.parts(name), packed=True)
@@ -340,7 +343,7 @@ def entries_of(file: Path) -> dict[str, dict[str, Any]]:
 
 def with_entry(export: Export, name: str, data: bytes) -> Path:
     """An export with one more entry, of which the manifest knows."""
-    with archive.opened(export.file) as source, archive.written(Path("enemy.zip"), "enemy") as out:
+    with archive.open_archive(export.file) as source, archive.new_archive(Path("enemy.zip"), "enemy") as out:
         for each in source.entries:
             out.add(each, source.parts(each), packed=True)
         out.add(name, [data], packed=True)
@@ -403,7 +406,7 @@ class TestOnlyWhatWasWritten:
         self.refused(path, "it would unfold to more than 100 times its size", store)
 
     def test_a_file_is_missing(self, export: Export, store: Path) -> None:
-        with archive.opened(export.file) as source, archive.written(Path("less.zip"), "less") as out:
+        with archive.open_archive(export.file) as source, archive.new_archive(Path("less.zip"), "less") as out:
             for name in [name for name in source.entries if not name.startswith("files/")]:
                 out.add(name, source.parts(name), packed=True)
         self.refused(Path("less.zip"), "it lacks a file of row 2 of snapshots", store)
@@ -476,7 +479,7 @@ class TestAllOrNothing:
         code = (
             "import os, sys; from pathlib import Path\n"
             "from sqlalchemy import event; from sqlalchemy.orm import Session\n"
-            "from tasks.moving import import_project\n"
+            "from tasks.upkeep.transfer import import_project\n"
             "@event.listens_for(Session, 'before_commit')\n"
             "def end(opened): opened.info.get('wrote') and os.kill(os.getpid(), 9)\n"
             "@event.listens_for(Session, 'do_orm_execute')\n"
@@ -491,6 +494,6 @@ class TestAllOrNothing:
 
 
 def runs_of(project_name: str, which: str = "") -> list[Any]:
-    store = tracking.client()
+    store = store_module.client()
     experiment = store.get_experiment_by_name(f"frontrunner/{project_name}")
     return list(store.search_runs([experiment.experiment_id], which))

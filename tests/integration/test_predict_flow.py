@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, text
 from flows.train import train
 from registry import session
 from registry.errors import BadData, FrontrunnerError, InvalidInput
-from tasks import outputs, sources
+from tasks.data import outputs, sources
 from tasks.predictions import PredictResult, score_relation
 
 pytestmark = pytest.mark.slow

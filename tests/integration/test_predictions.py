@@ -11,10 +11,11 @@ from sqlalchemy import create_engine, text
 from flows.predict import predict
 from flows.train import train
 from registry import Predictor, history
-from registry.choices import Wish
+from registry.choices import DeployRequest
 from registry.errors import BadData, BadRows, FrontrunnerError, InvalidInput, NothingDeployed, UnknownProject
 from registry.vocabulary import Strategy
-from tasks import outputs, predictions, sources
+from tasks import predictions
+from tasks.data import outputs, sources
 from tasks.predictions import score_relation
 from tests.support.story import Story
 
@@ -100,9 +101,11 @@ class TestFiles:
 
     def test_again_replaces_and_the_live_model_of_the_moment_answers(self, data: Path) -> None:
         first = score("files:stones.parquet", "files:scored.parquet")
-        history.deploy(Wish("stones", Strategy.MOST_RECENT, "knn"), request_key="knn", deployed_by="a test")
-        history.deploy(Wish("stones", Strategy.MOST_RECENT, "random_forest"), request_key="rf", deployed_by="a test")
-        history.deploy(Wish("stones", Strategy.ROLLBACK), request_key="back", deployed_by="a test")
+        history.deploy(DeployRequest("stones", Strategy.MOST_RECENT, "knn"), request_key="knn", deployed_by="a test")
+        history.deploy(
+            DeployRequest("stones", Strategy.MOST_RECENT, "random_forest"), request_key="rf", deployed_by="a test"
+        )
+        history.deploy(DeployRequest("stones", Strategy.ROLLBACK), request_key="back", deployed_by="a test")
         again = score("files:stones.parquet", "files:scored.parquet")
         assert {first.algorithm_name, again.algorithm_name} <= {"knn", "random_forest"}
         assert set(pd.read_parquet(data / "scored.parquet")["model_id"]) == {again.model_id}

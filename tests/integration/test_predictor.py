@@ -23,8 +23,7 @@ from sklearn.dummy import DummyClassifier
 from flows.deploy import rollback
 from flows.train import train
 from registry import Predictor, history, queries
-from registry.artifacts import describe, load_pipeline
-from registry.choices import Wish
+from registry.choices import DeployRequest
 from registry.errors import (
     ArtifactChanged,
     ArtifactMissing,
@@ -37,7 +36,8 @@ from registry.errors import (
     RegistryUnavailable,
     UnknownProject,
 )
-from registry.fitted import Fitted
+from registry.serving.artifacts import describe, load_pipeline
+from registry.serving.served_pipeline import ServedPipeline
 from registry.vocabulary import Strategy
 from tests.support.story import Story
 
@@ -64,7 +64,9 @@ def predictor(prefect: str, mlflow_store: Path, workspace: Path) -> Predictor:
 
 
 def deploy(project: str, algorithm: str) -> None:
-    history.deploy(Wish(project, Strategy.MOST_RECENT, algorithm), request_key=str(monotonic()), deployed_by="a test")
+    history.deploy(
+        DeployRequest(project, Strategy.MOST_RECENT, algorithm), request_key=str(monotonic()), deployed_by="a test"
+    )
 
 
 def until(done: Callable[[], bool], seconds: float = 10) -> None:
@@ -253,7 +255,9 @@ class TestDeploysMeanwhile:
             asking = [pool.submit(ask) for _ in range(8)]
             try:
                 for number in range(20):
-                    history.deploy(Wish(project, Strategy.ROLLBACK), request_key=f"r{number}", deployed_by="a test")
+                    history.deploy(
+                        DeployRequest(project, Strategy.ROLLBACK), request_key=f"r{number}", deployed_by="a test"
+                    )
                     sleep(0.05)
             finally:
                 stop.set()
@@ -364,7 +368,9 @@ class TestSeveralRequestsAtOnce:
         loaded = predictor._loaded
         good, odd = stones().head(2), stones().head(2).assign(number=1e6)
         expected = predictor.predict(good).tolist()
-        predictor._loaded = replace(loaded, fitted=Fitted(Choosy(loaded.fitted.pipeline), loaded.fitted.features))
+        predictor._loaded = replace(
+            loaded, fitted=ServedPipeline(Choosy(loaded.fitted.pipeline), loaded.fitted.features)
+        )
         _, found = predictor.answer_all([good, odd])
         assert found[0].tolist() == expected
         assert isinstance(found[1], ValueError)

@@ -17,10 +17,13 @@ from registry.errors import SourceUnavailable
 from registry.retention import Keep
 from registry.schema import Model, now
 from registry.vocabulary import Status, Task
-from tasks import life, mirror, reconciling, removal, retention, tracking
-from tasks.life import alive
-from tasks.reconciling import Deed, reconcile
-from tasks.snapshots import Training
+from tasks.tracking import alias, cleanup, models, runs
+from tasks.training import heartbeat
+from tasks.training.heartbeat import keep_alive
+from tasks.upkeep import prune
+from tasks.upkeep import reconcile as reconcile_module
+from tasks.upkeep.reconcile import Action, reconcile
+from tasks.values import MlflowRun, Training
 from tests.support.mlflow_server import mlflow_server
 from tests.support.requests import request
 from tests.support.story import Story
@@ -38,12 +41,12 @@ class Saved(Story):
 
     def training(self, key: str | None = None) -> Training:
         asked, key = request(Task.CLASSIFICATION, project_name=self.project), key or self.key()
-        return Training(asked, key, self.snapshot.id, tracking.start_run(asked, key), False)
+        return Training(asked, key, self.snapshot.id, runs.start_run(asked, key), False)
 
     def begun(self, training: Training, algorithm: str = "linear") -> tuple[int, str]:
         """A candidate that is being trained, and its run."""
         model = history.start_model(self.snapshot, algorithm, {}, f"{training.key}:{algorithm}")
-        return model.id, tracking.start_candidate(training.run, model, self.snapshot)
+        return model.id, runs.start_candidate(training.run, model, self.snapshot)
 
     def file_of(self, training: Training, model_id: int, run_id: str) -> tuple[str, Path]:
         """A saved model of MLflow's, with a file."""
@@ -52,16 +55,16 @@ class Saved(Story):
         )
         folder = Path(logged.artifact_location.removeprefix("file://"))
         folder.mkdir(parents=True)
-        (folder / tracking.FILE).write_bytes(self.bytes)
-        return logged.model_id, folder / tracking.FILE
+        (folder / models.FILE).write_bytes(self.bytes)
+        return logged.model_id, folder / models.FILE
 
     def saved(self, score: float) -> int:
         """A model that was trained, as a training leaves it."""
         training = self.training()
         model_id, run_id = self.begun(training)
         logged_id, path = self.file_of(training, model_id, run_id)
-        tracking.end_run(run_id, "FINISHED")
-        tracking.end_run(training.run.id, "FINISHED")
+        runs.end_run(run_id, "FINISHED")
+        runs.end_run(training.run.id, "FINISHED")
         history.finish_model(
             model_id,
             hyperparams={},
@@ -69,7 +72,7 @@ class Saved(Story):
             score=score,
             metrics={"f1": score},
             golden=[0],
-            artifact=tracking.describe(path, path.as_uri()),
+            artifact=runs.describe(path, path.as_uri()),
             mlflow_run_id=run_id,
             mlflow_model_id=logged_id,
         )
@@ -80,7 +83,7 @@ class Saved(Story):
 
     @property
     def alias(self) -> int | None:
-        return mirror.mirrored_model_id(queries.project(self.project).id)
+        return alias.mirrored_model_id(queries.project(self.project).id)
 
 
 @pytest.fixture
@@ -102,15 +105,15 @@ def made_old(monkeypatch: pytest.MonkeyPatch, *model_ids: int) -> None:
         writing.execute(
             update(Model).where(Model.id.in_(model_ids), Model.finished_at.is_not(None)).values(finished_at=now() - OLD)
         )
-    later = removal._time
-    monkeypatch.setattr(removal, "_time", lambda milliseconds: later(milliseconds) - OLD)
+    later = cleanup._time
+    monkeypatch.setattr(cleanup, "_time", lambda milliseconds: later(milliseconds) - OLD)
 
 
-def said(deeds: list[Deed]) -> list[str]:
+def said(deeds: list[Action]) -> list[str]:
     return [deed.what for deed in deeds]
 
 
-def planned_then_done() -> list[Deed]:
+def planned_then_done() -> list[Action]:
     """What a dry run says is what is done, and then there is nothing more to do."""
     planned = reconcile(dry_run=True)
     done = reconcile()
@@ -121,7 +124,7 @@ def planned_then_done() -> list[Deed]:
 
 def test_where_all_is_well_there_is_nothing_to_do(story: Saved) -> None:
     story.promoted(story.saved(0.5))
-    assert mirror.mirror_live(story.project)
+    assert alias.mirror_live(story.project)
     story.training()
     assert reconcile() == []
 
@@ -130,7 +133,7 @@ class TestTheMirror:
     def test_a_deployment_that_mlflow_missed(self, story: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
         first = story.saved(0.5)
         story.promoted(first)
-        assert mirror.mirror_live(story.project)
+        assert alias.mirror_live(story.project)
         assert queries.mirrored_seq(story.project) == 1
         second = story.saved(0.6)
         story.promoted(second)
@@ -141,7 +144,7 @@ class TestTheMirror:
     def test_an_alias_that_somebody_moved(self, story: Saved) -> None:
         for score in (0.5, 0.6):
             story.promoted(story.saved(score))
-            assert mirror.mirror_live(story.project)
+            assert alias.mirror_live(story.project)
         story.mlflow.set_registered_model_alias("frontrunner-1", "live", "1")
         assert story.alias == 1
         assert said(planned_then_done()) == ["mirrored"]
@@ -155,7 +158,9 @@ class TestLostTrainings:
         assert reconcile() == [], "it may be alive"
         made_old(monkeypatch, model_id)
         with monkeypatch.context() as patch:
-            patch.setattr(reconciling, "SILENT", timedelta(minutes=-1))  # what ended a moment ago counts as long ago
+            patch.setattr(
+                reconcile_module, "SILENT", timedelta(minutes=-1)
+            )  # what ended a moment ago counts as long ago
             deeds = reconcile()
         assert said(deeds) == ["lost", "killed", "killed"]
         model = queries.model(model_id)
@@ -173,11 +178,11 @@ class TestLostTrainings:
         assert story.status(run_id) == "RUNNING"
 
     def test_it_is_heard_of_while_it_is_trained(self, story: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(life, "BEAT_SECONDS", 0.05)
+        monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.05)
         training = story.training()
         model_id, _ = story.begun(training)
         made_old(monkeypatch, model_id)
-        with alive(training):
+        with keep_alive(training):
             until = time.monotonic() + 30
             while queries.silent_models(story.project, now() - OLD / 2):
                 assert time.monotonic() < until
@@ -187,7 +192,7 @@ class TestLostTrainings:
         training = story.training()
         done, fitting = story.begun(training, "svm"), story.begun(training)
         history.fail_model(done[0], "nu is infeasible", done[1])
-        with pytest.raises(SourceUnavailable), alive(training):
+        with pytest.raises(SourceUnavailable), keep_alive(training):
             raise SourceUnavailable("the disk\nis gone")
         assert queries.model(done[0]).status is Status.FAILED
         given_up = queries.model(fitting[0])
@@ -214,7 +219,7 @@ class TestLostTrainings:
     ) -> None:
         model_id, _ = story.begun(story.training())
         made_old(monkeypatch, model_id)
-        monkeypatch.setattr(reconciling, "ASK_SECONDS", 1)
+        monkeypatch.setattr(reconcile_module, "ASK_SECONDS", 1)
         with socket.create_server(("127.0.0.1", 0)) as silent:
             monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
             started = time.monotonic()
@@ -233,8 +238,8 @@ class TestOrphans:
         training = story.training()
         model_id, run_id = story.begun(training)
         _, path = story.file_of(training, model_id, run_id)
-        tracking.end_run(run_id, "FAILED")
-        tracking.end_run(training.run.id, "FAILED")
+        runs.end_run(run_id, "FAILED")
+        runs.end_run(training.run.id, "FAILED")
         history.fail_model(model_id, "its process was lost", run_id)
         assert reconcile() == [], "it is young"
         made_old(monkeypatch, model_id)
@@ -247,7 +252,7 @@ class TestOrphans:
         model_id = story.saved(0.5)
         run_id = queries.model(model_id).mlflow_run_id or ""
         experiment_id = story.mlflow.get_run(run_id).info.experiment_id
-        parent = tracking.Run(run_id, experiment_id, "", {})
+        parent = MlflowRun(run_id, experiment_id, "", {})
         _, earlier = story.file_of(Training(request(Task.CLASSIFICATION), "", 1, parent, False), model_id, run_id)
         made_old(monkeypatch, model_id)
         assert said(planned_then_done()) == ["deleted"]
@@ -291,12 +296,12 @@ class TestPrunedFiles:
         """Model 1 is going to be pruned, 2 is what a rollback brings back, 3 is live."""
         for score in (0.3, 0.5, 0.9):
             story.promoted(story.saved(score))
-            assert mirror.mirror_live(story.project)
+            assert alias.mirror_live(story.project)
         return [path_of(number) for number in (1, 2, 3)]
 
     def test_everything_of_a_pruned_model_is_deleted_and_nothing_else(self, story: Saved, files: list[Path]) -> None:
         run_id = queries.model(1).mlflow_run_id or ""
-        taken = retention.prune(story.project, Keep(1, 1))
+        taken = prune.prune(story.project, Keep(1, 1))
         assert (taken.model_ids, taken.left) == ((1,), ())
         assert [path.exists() for path in files] == [False, True, True]
         assert story.mlflow.get_run(run_id).info.lifecycle_stage == "deleted"
@@ -317,11 +322,11 @@ class TestPrunedFiles:
         self, story: Saved, files: list[Path]
     ) -> None:
         history.prune(story.project, Keep(1, 1))
-        has = removal.kept(story.project)
+        has = cleanup.kept(story.project)
         request_of = next(run.request for run in has.runs if run.model_id == 1)
-        removal.remove_model(1, queries.model(1), has.of(1, request_of))
+        cleanup.remove_model(1, queries.model(1), has.of(1, request_of))
         assert queries.model(1).artifact is not None
-        assert retention.prune(story.project, Keep(1, 1)).left == ()
+        assert prune.prune(story.project, Keep(1, 1)).left == ()
         assert queries.model(1).artifact is None
 
     def test_mlflow_being_away_leaves_the_files_for_later(
@@ -329,16 +334,16 @@ class TestPrunedFiles:
     ) -> None:
         with monkeypatch.context() as away:
             away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-            taken = retention.prune(story.project, Keep(1, 1))
+            taken = prune.prune(story.project, Keep(1, 1))
         assert taken.model_ids == (1,)
         assert "did not do it" in taken.left[0]
         assert files[0].exists()
-        assert retention.prune(story.project, Keep(1, 1)).left == ()
+        assert prune.prune(story.project, Keep(1, 1)).left == ()
         assert not files[0].exists()
 
     def test_an_alias_does_not_vanish(self, story: Saved, files: list[Path]) -> None:
         story.mlflow.set_registered_model_alias("frontrunner-1", "champion", "1")
-        taken = retention.prune(story.project, Keep(1, 1))
+        taken = prune.prune(story.project, Keep(1, 1))
         assert "MLflow's alias 'champion' still names model 1" in taken.left[0]
         assert files[0].exists()
         story.mlflow.delete_registered_model_alias("frontrunner-1", "champion")
@@ -355,7 +360,7 @@ class TestPrunedFiles:
         story.new_snapshot()
         for score in (0.5, 0.9):
             story.promoted(story.saved(score))
-        assert retention.prune(story.project, Keep(1, 1)).snapshot_ids == (1,)
+        assert prune.prune(story.project, Keep(1, 1)).snapshot_ids == (1,)
         assert not rows.exists()
         assert not hashes.exists()
         assert queries.snapshot(1).pruned_at is not None
@@ -365,10 +370,10 @@ class TestPrunedFiles:
         training = story.training()
         model_id, run_id = story.begun(training)
         history.cancel_models(f"{training.key}:", "Ctrl-C")
-        tracking.end_abandoned(training.run)
-        tracking.end_run(training.run.id, "KILLED")
+        runs.end_abandoned(training.run)
+        runs.end_run(training.run.id, "KILLED")
         assert story.status(run_id) == "KILLED"
-        assert model_id in retention.prune(story.project, Keep(1, 1)).model_ids
+        assert model_id in prune.prune(story.project, Keep(1, 1)).model_ids
         assert story.mlflow.get_run(run_id).info.lifecycle_stage == "deleted"
 
 
@@ -381,7 +386,7 @@ def _no_thread_is_left(story: Saved) -> Iterator[None]:
 class TestTheCommands:
     @pytest.fixture
     def frontrunner(self, capsys: pytest.CaptureFixture[str]):
-        from flows.cli import app
+        from flows.cli.main import app
 
         def run(*arguments: str) -> tuple[int, str]:
             with pytest.raises(SystemExit) as end:
@@ -435,11 +440,11 @@ def test_a_real_mlflow_server_that_keeps_the_files(
             train("iris", relation_name="sklearn:iris", y_column_name="target", algorithms=[algorithm])
         best = train("iris", algorithms=["knn"])
         before = {path for path in kept.rglob("*") if path.is_file()}
-        pruned = retention.prune("iris", Keep(deployments=1, models=1))
+        pruned = prune.prune("iris", Keep(deployments=1, models=1))
         assert pruned.left == ()
         assert pruned.model_ids
         gone = before - {path for path in kept.rglob("*") if path.is_file()}
-        assert sum(path.name == tracking.FILE for path in gone) == len(pruned.model_ids)
+        assert sum(path.name == models.FILE for path in gone) == len(pruned.model_ids)
         assert sum(path.name == "rows.parquet" for path in gone) == len(pruned.snapshot_ids)
         assert reconcile() == []
         assert Predictor("iris").model.id == best.live_model_id

@@ -150,7 +150,7 @@ def test_a_writer_does_not_wait_for_ever(postgres_url: str, monkeypatch: pytest.
 
 def test_importing_the_registry_is_light() -> None:
     code = (
-        "import sys, registry.queries, registry.history, registry.artifacts\n"
+        "import sys, registry.queries, registry.history, registry.serving.artifacts\n"
         "heavy = {'prefect', 'sklearn', 'mlflow', 'pandas', 'xgboost', 'skops', 'alembic'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -17,9 +17,9 @@ from registry.retention import Keep
 from registry.schema import Model, Project, Snapshot, now
 from registry.values import Terms, Verdict
 from registry.vocabulary import Compare, Status, Strategy
-from tasks.comparison import compared
-from tasks.promotion import replay
-from tasks.retention import checked_keep
+from tasks.promotion.automatic import replay
+from tasks.promotion.comparison import compare
+from tasks.upkeep.prune import checked_keep
 from tests.support.processes import die_with_parent
 from tests.support.story import Story
 
@@ -190,7 +190,7 @@ class TestWhatIsPruned:
         challenger = story.trained(0.6)
         story.trained(0.9)
         terms, seen = Terms(Compare.RECORDED), queries.model(challenger)
-        evidence = compared(story.task, seen, queries.model(live), [seen], terms)
+        evidence = compare(story.task, seen, queries.model(live), [seen], terms)
         history.prune(story.project, LITTLE)
         assert queries.model(challenger).status is Status.PRUNED
         with pytest.raises(ChoiceChanged, match="is pruned by now"):

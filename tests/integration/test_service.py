@@ -28,10 +28,10 @@ from schemathesis.specs.openapi.checks import (
 
 from flows.train import train
 from registry import Predictor, history, queries
-from registry.artifacts import load_pipeline
-from registry.choices import Wish
+from registry.choices import DeployRequest
 from registry.errors import InvalidInput
-from registry.service import new_app
+from registry.serving.artifacts import load_pipeline
+from registry.serving.http import new_app
 from registry.vocabulary import Strategy
 from tests.support.processes import free_port
 
@@ -71,7 +71,7 @@ def split(frame: pd.DataFrame) -> dict[str, object]:
 
 
 def deploy(project: str, strategy: Strategy = Strategy.ROLLBACK, algorithm: str | None = None) -> None:
-    history.deploy(Wish(project, strategy, algorithm), request_key=str(monotonic()), deployed_by="a test")
+    history.deploy(DeployRequest(project, strategy, algorithm), request_key=str(monotonic()), deployed_by="a test")
 
 
 @pytest.fixture

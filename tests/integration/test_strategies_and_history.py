@@ -11,7 +11,7 @@ from sqlalchemy import Select, text
 from sqlalchemy.exc import IntegrityError
 
 from registry import history, queries, strategies
-from registry.choices import Wish
+from registry.choices import DeployRequest
 from registry.errors import (
     ChoiceChanged,
     InvalidInput,
@@ -28,7 +28,7 @@ from registry.names import checked_name
 from registry.session import transaction
 from registry.values import Artifact, DeployResult, Evidence, Terms, Verdict
 from registry.vocabulary import Basis, Compare, Strategy, Task, strategy_named
-from tasks import promotion
+from tasks.promotion import manual
 from tests.support.story import Story
 
 
@@ -249,7 +249,7 @@ class TestEveryStrategy:
     @pytest.mark.parametrize("strategy", ["best_score", "most_recent", "rollback"])
     def test_an_unknown_project_lists_what_there_is(self, story: Story, strategy: str) -> None:
         with pytest.raises(UnknownProject, match="there is no project 'chrun'; there are 'churn'"):
-            history.deploy(Wish("chrun", Strategy(strategy)), request_key="k", deployed_by="me")
+            history.deploy(DeployRequest("chrun", Strategy(strategy)), request_key="k", deployed_by="me")
 
     def test_another_project_is_never_touched(self, story: Story) -> None:
         other = Story("other")
@@ -307,7 +307,7 @@ class TestEveryStrategy:
     )
     def test_what_does_not_go_together(self, story: Story, strategy, algorithm_name, model_id, said) -> None:
         with pytest.raises(InvalidInput, match=said):
-            promotion.checked_deploy("churn", strategy, algorithm_name, model_id=model_id)
+            manual.checked_deploy("churn", strategy, algorithm_name, model_id=model_id)
 
     def test_a_person_cannot_ask_for_the_automatic_strategy(self) -> None:
         with pytest.raises(UnknownValue, match="choose one of best_score, most_recent, rollback, specific"):
@@ -536,13 +536,13 @@ class TestAChoiceThatChanges:
 
     def test_a_forced_deployment_says_so_and_why(self, story: Story) -> None:
         model = story.trained(0.7)
-        wish = Wish("churn", Strategy.BEST_SCORE)
+        wish = DeployRequest("churn", Strategy.BEST_SCORE)
         history.deploy(wish, forced=True, reason="the store is down", request_key="k", deployed_by="me")
         [row] = queries.history("churn")
         assert (row.model_id, row.forced, row.reason) == (model, True, "the store is down")
         with pytest.raises(RegistryConflict):
             history.deploy(
-                Wish("churn", Strategy.SPECIFIC, model_id=story.trained(0.1)),
+                DeployRequest("churn", Strategy.SPECIFIC, model_id=story.trained(0.1)),
                 forced=True,
                 request_key="k2",
                 deployed_by="me",
@@ -566,7 +566,7 @@ class TestAChoiceThatChanges:
     )
     def test_what_does_not_go_together(self, asked, said) -> None:
         with pytest.raises(InvalidInput, match=said):
-            promotion.checked_deploy("churn", "rollback", **asked)
+            manual.checked_deploy("churn", "rollback", **asked)
 
 
 class TestARetriedTraining:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import temporary_server
+from flows.local import prefect_server
 from tests.support.processes import die_with_parent
 
 ROOT = Path(__file__).parents[2]
@@ -27,19 +27,19 @@ def home(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 class TestWhereNoneIsNamed:
     def test_nothing_is_set(self, home: Path) -> None:
-        assert not temporary_server._is_named()
+        assert not prefect_server._is_named()
 
     def test_by_the_environment(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PREFECT_API_URL", URL)
-        assert temporary_server._is_named()
-        assert temporary_server.begin() is None
+        assert prefect_server._is_named()
+        assert prefect_server.begin() is None
 
     def test_by_the_active_profile_alone(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         profiles = f'active = "ephemeral"\n[profiles.ephemeral]\n[profiles.team]\nPREFECT_API_URL = "{URL}"\n'
         (home / "profiles.toml").write_text(profiles)
-        assert not temporary_server._is_named()
+        assert not prefect_server._is_named()
         monkeypatch.setenv("PREFECT_PROFILE", "team")
-        assert temporary_server._is_named()
+        assert prefect_server._is_named()
 
     @pytest.mark.parametrize(
         ("file", "text"),
@@ -51,7 +51,7 @@ class TestWhereNoneIsNamed:
     )
     def test_by_a_file_of_the_folder(self, home: Path, file: str, text: str) -> None:
         Path(file).write_text(text)
-        assert temporary_server._is_named()
+        assert prefect_server._is_named()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_certificates_are_read_but_for_a_server_of_this_machine(
     home: Path, monkeypatch: pytest.MonkeyPatch, url: str, without: bool
 ) -> None:
     code = (
-        "import os, ssl; from flows import cli; cli.set_defaults(); path = os.environ.get('PREFECT_API_SSL_CERT_FILE');"
+        "import os, ssl; from flows.cli import main; main.set_defaults(); path = os.environ.get('PREFECT_API_SSL_CERT_FILE');"
         "print(path and len(ssl.create_default_context(cafile=path).get_ca_certs()))"
     )
     monkeypatch.setenv("PREFECT_API_URL", url)
@@ -72,7 +72,7 @@ def test_certificates_are_read_but_for_a_server_of_this_machine(
 
 @pytest.mark.slow
 def test_it_ends_with_its_command_even_when_that_is_killed(home: Path) -> None:
-    code = "from flows.temporary_server import begin; begin().wait(); print('up', flush=True); input()"
+    code = "from flows.local.prefect_server import begin; begin().wait(); print('up', flush=True); input()"
     command = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,

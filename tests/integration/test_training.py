@@ -18,9 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from flows.deploy import deploy, rollback
 from flows.train import train
-from registry import Predictor, artifacts, history, queries, settings
-from registry.artifacts import load_pipeline, verified
-from registry.choices import Wish
+from registry import Predictor, history, queries, settings
+from registry.choices import DeployRequest
 from registry.errors import (
     AllCandidatesFailed,
     ArtifactMissing,
@@ -31,9 +30,15 @@ from registry.errors import (
     UnknownRelation,
     UnknownValue,
 )
+from registry.serving import artifacts
+from registry.serving.artifacts import load_pipeline, verified
 from registry.values import DeployResult
 from registry.vocabulary import Strategy
-from tasks import algorithms, mirror, snapshots, sources, tracking, training
+from tasks.data import snapshots, sources
+from tasks.estimators import algorithms
+from tasks.tracking import alias
+from tasks.tracking import runs as runs_module
+from tasks.training import threads
 from tests.support.limits import Limits
 from tests.support.mlflow_server import mlflow_server
 from tests.support.processes import answers, free_port, running
@@ -65,9 +70,9 @@ class TestOneTraining:
     ) -> None:
         """Of equal scores the newest id wins, so it must not depend on which candidate came to be first."""
         asked, begun = ["knn", "linear", "random_forest"], []
-        begin = tracking.start_candidate
+        begin = runs_module.start_candidate
         monkeypatch.setattr(
-            tracking, "start_candidate", lambda *given: (begun.append(given[1].algorithm), begin(*given))[1]
+            runs_module, "start_candidate", lambda *given: (begun.append(given[1].algorithm), begin(*given))[1]
         )
         monkeypatch.setattr(train.task_runner, "_max_workers", 1)
         train("iris", **IRIS, algorithms=asked)
@@ -234,7 +239,7 @@ class TestAutomaticDeploy:
 def test_odd_project_names_work_all_the_way(client: MlflowClient, name: str) -> None:
     result = train(name, **IRIS, algorithms=["svm"])
     assert queries.live_model(name).id == result.deployed_model_id
-    assert client.get_model_version_by_alias(mirror.registered_name(1), "live")
+    assert client.get_model_version_by_alias(alias.registered_name(1), "live")
     assert client.get_experiment_by_name(f"frontrunner/{name}")
 
 
@@ -252,7 +257,7 @@ def test_a_real_mlflow_server_that_keeps_the_files(
         assert model.id == first.deployed_model_id
         assert model.artifact.uri.startswith("mlflow-artifacts:/")
         assert len(load_pipeline(model.artifact).classes_) == 3
-        version = MlflowClient(address, address).get_model_version_by_alias(mirror.registered_name(1), "live")
+        version = MlflowClient(address, address).get_model_version_by_alias(alias.registered_name(1), "live")
         assert version.tags["frontrunner.model_id"] == str(model.id)
         # Bounded: with room for nothing, only the file that is in use stays.
         cache = workspace / ".frontrunner" / "cache"
@@ -263,7 +268,7 @@ def test_a_real_mlflow_server_that_keeps_the_files(
         assert [path.name for path in cache.iterdir()] == [model.artifact.sha256]
     # The store is down: what was fetched is there, what was not is missing in one line and soon.
     assert Predictor("iris").model.id == model.id
-    history.deploy(Wish("iris", Strategy.ROLLBACK), request_key="down", deployed_by="a test")
+    history.deploy(DeployRequest("iris", Strategy.ROLLBACK), request_key="down", deployed_by="a test")
     started = monotonic()
     with pytest.raises(ArtifactMissing, match="cannot be fetched"):
         Predictor("iris")
@@ -278,7 +283,7 @@ class TestTheCoresAreShared:
         """An estimator of the test's own looks at the limits; as its type is not trusted, it cannot be saved."""
         for name in ("lasso", "ridge"):
             monkeypatch.setitem(algorithms.REGRESSION, name, "tests.support.limits.Limits")
-        monkeypatch.setattr(training, "cpu_count", lambda: 2)
+        monkeypatch.setattr(threads, "cpu_count", lambda: 2)
         with threadpool_limits(3), pytest.raises(AllCandidatesFailed, match=r"cannot be saved.*Limits"):
             train("diabetes", "regression", "sklearn:diabetes", "target", algorithms=["lasso", "ridge"])
         assert len(Limits.seen) == 6  # two candidates: fit, predict to score, and for the golden rows
@@ -351,8 +356,8 @@ def test_what_mlflow_says_of_a_model_is_never_asked(client: MlflowClient, worksp
 def test_nothing_of_ours_loads_a_pickle_or_a_model_by_mlflow() -> None:
     """But for what processes of one command send each other: an error, and the rows in a folder of theirs alone."""
     own = {
-        "tasks/processes.py": r"import pickle$|pickle\.loads\(pickle\.dumps\(error\)\)",
-        "tasks/snapshots.py": r"joblib\.load\(shared,",
+        "tasks/training/processes.py": r"import pickle$|pickle\.loads\(pickle\.dumps\(error\)\)",
+        "tasks/data/frozen_rows.py": r"joblib\.load\(shared,",
     }
     root = Path(__file__).parents[2]
     paths = [path for folder in ("flows", "tasks", "registry") for path in (root / folder).rglob("*.py")]
@@ -367,7 +372,7 @@ def test_nothing_of_ours_loads_a_pickle_or_a_model_by_mlflow() -> None:
 
 class TestTheMirror:
     def live_version(self, client: MlflowClient) -> str:
-        name = mirror.registered_name(1)
+        name = alias.registered_name(1)
         return client.get_model_version_by_alias(name, "live").tags["frontrunner.model_id"]
 
     def test_the_alias_follows_every_deploy(self, client: MlflowClient) -> None:

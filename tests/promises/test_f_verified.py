@@ -11,7 +11,7 @@ from registry import Predictor, queries
 from registry.errors import ArtifactChanged, ArtifactMissing
 from registry.values import Terms
 from registry.vocabulary import Compare, Task
-from tasks import promotion
+from tasks.promotion import automatic, manual
 from tests.support.story import Story
 
 
@@ -52,8 +52,8 @@ def test_a_damaged_file(registry_url: str, workspace: Path, damage: Callable[[Pa
         with pytest.raises(REFUSED):
             Predictor("churn")
         with pytest.raises(REFUSED, match="nothing was changed"):
-            promotion.deploy(promotion.checked_deploy("churn", "best_score"), "by hand")
-        decision = promotion.decide(
+            manual.deploy(manual.checked_deploy("churn", "best_score"), "by hand")
+        decision = automatic.decide(
             "churn", Task.CLASSIFICATION, [queries.model(challenger)], Terms(Compare.RECORDED), "by itself"
         )
         assert (decision.deployed, decision.live_model_id) == (False, live)

@@ -7,8 +7,8 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from registry.errors import RegistryUnavailable
-from tasks import mirror
-from tasks.promotion import checked_deploy, deploy
+from tasks.promotion.manual import checked_deploy, deploy
+from tasks.tracking import alias as alias_module
 from tests.support.crew import Crew
 from tests.support.ledger import every_promise_is_kept
 from tests.support.mlflow_deeds import at_work_with_mlflow, deploy_until
@@ -25,12 +25,12 @@ def mirrored(registry_url: str, mlflow_store: Path, workspace: Path) -> Story:
     story = Story(folder=workspace)
     for score in (0.6, 0.7):
         story.trained_and_promoted(score)
-    assert mirror.mirror_live("churn")
+    assert alias_module.mirror_live("churn")
     return story
 
 
 def alias(story: Story) -> int | None:
-    return mirror.mirrored_model_id(story.snapshot.project_id)
+    return alias_module.mirrored_model_id(story.snapshot.project_id)
 
 
 def test_a_deploy_that_cannot_be_committed_is_not_in_mlflow(mirrored: Story) -> None:
@@ -77,5 +77,5 @@ def test_workers_that_are_killed_while_they_mirror(mirrored: Story, nursery: Nur
     crew.go_home()
     rows = every_promise_is_kept()
     tell(test="killed while mirroring", acknowledged=crew.done(), deployments=len(rows), killed=crew.killed)
-    assert mirror.mirror_live("churn")
+    assert alias_module.mirror_live("churn")
     assert alias(mirrored) == mirrored.live == rows[-1].model_id

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from registry import Predictor, queries
-from tasks import mirror
+from tasks.tracking import alias
 from tests.support import crashes
 from tests.support.mlflow_deeds import train, train_until
 from tests.support.nursery import Nursery
@@ -49,10 +49,10 @@ def test_a_crash_between_the_steps_of_a_training(registry_url: str, nursery: Nur
     """Files without their rows, rows without their deployment, a deployment without its alias: the next try with the
     same key takes up what it finds, and in the end there is one of each."""
     for module, step in (
-        ("tasks.tracking", "save_rows"),
+        ("tasks.tracking.runs", "save_rows"),
         ("registry.history", "record_snapshot"),
         ("registry.history", "start_model"),
-        ("tasks.tracking", "save_model"),
+        ("tasks.tracking.models", "save_model"),
         ("registry.history", "finish_model"),
         ("registry.history", "promote"),
     ):
@@ -64,6 +64,6 @@ def test_a_crash_between_the_steps_of_a_training(registry_url: str, nursery: Nur
     assert (model.status, deployment.model_id, receipt.challenger_id) == ("trained", model.id, model.id)
     assert (decision.deployed, decision.id) == (True, receipt.id)
     assert queries.find_snapshot("run") == queries.newest_snapshot("iris")
-    assert mirror.mirrored_model_id(model.project_id) == model.id
+    assert alias.mirrored_model_id(model.project_id) == model.id
     with Predictor("iris") as predictor:
         assert predictor.model.id == model.id

@@ -74,8 +74,8 @@ BUGS = {
     "a tie is deployed": Bug(
         "c_strictly_improves",
         [
-            ("tasks/verdicts.py", "return live is None or score > live", "return live is None or score >= live"),
-            ("tasks/verdicts.py", "and gain > terms.min_improvement", "and gain >= terms.min_improvement"),
+            ("tasks/promotion/rule.py", "return live is None or score > live", "return live is None or score >= live"),
+            ("tasks/promotion/rule.py", "and gain > terms.min_improvement", "and gain >= terms.min_improvement"),
         ],
     ),
     "scores sorted as texts": Bug(
@@ -125,17 +125,19 @@ BUGS = {
             ),
         ],
     ),
-    "no look at the digest": Bug("f_verified", [("registry/artifacts.py", "if found != artifact:", "if False:")]),
+    "no look at the digest": Bug(
+        "f_verified", [("registry/serving/artifacts.py", "if found != artifact:", "if False:")]
+    ),
     "the alias before the commit": Bug(
         "g_alias",
         [
             (
-                "tasks/promotion.py",
+                "tasks/promotion/manual.py",
                 "import mirror_live\n",
-                "import _set_alias, mirror_live\nfrom tasks.tracking import client\n",
+                "import _set_alias, mirror_live\nfrom tasks.tracking.store import client\n",
             ),
             (
-                "tasks/promotion.py",
+                "tasks/promotion/manual.py",
                 "            result = history.deploy(\n",
                 (
                     "            _set_alias(client(), queries.project(asked.wish.project_name), chosen)\n"

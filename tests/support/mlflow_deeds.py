@@ -11,9 +11,10 @@ import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  (both are imported 
 from registry import queries
 from registry.errors import NoCandidate
 from registry.values import Decision, Terms
-from tasks import promotion, training
-from tasks.requests import checked_request
-from tasks.snapshots import take_snapshot
+from tasks.data.snapshots import take_snapshot
+from tasks.promotion import automatic, manual
+from tasks.training import candidates
+from tasks.training.requests import checked_request
 from tests.support.deeds import BY_HAND, one_after_the_other, seq_of
 from tests.support.nursery import killed
 
@@ -28,7 +29,7 @@ def _deed(key: str, models: list[int]) -> dict[str, Any]:
     strategy = draw.choice(BY_HAND)
     wish = {"model_id": draw.choice(models)} if strategy == "specific" else {}
     try:
-        result = promotion.deploy(promotion.checked_deploy("churn", strategy, **wish), key)
+        result = manual.deploy(manual.checked_deploy("churn", strategy, **wish), key)
     except NoCandidate:
         return {"model": None, "changed": False, "seq": None, "request_key": key}
     return {"model": result.model_id, "changed": result.changed, "seq": seq_of(key), "request_key": key}
@@ -41,8 +42,8 @@ def train(key: str) -> Decision:
         Terms(),
     )
     begun = take_snapshot.fn(request, key)
-    training.candidate(begun, "linear", threads=1)
-    return promotion.promote.fn(begun, queries.run_models("iris", f"{key}:"), automatic_deploy=True)
+    candidates.candidate(begun, "linear", threads=1)
+    return automatic.promote.fn(begun, queries.run_models("iris", f"{key}:"), automatic_deploy=True)
 
 
 def train_until(key: str, module: str, step: str) -> None:
@@ -53,7 +54,7 @@ def train_until(key: str, module: str, step: str) -> None:
 
 def deploy_until(key: str, module: str, step: str) -> None:
     last_of(module, step)
-    promotion.deploy(promotion.checked_deploy("churn", "rollback"), key)
+    manual.deploy(manual.checked_deploy("churn", "rollback"), key)
 
 
 def last_of(module: str, step: str) -> None:

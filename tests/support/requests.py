@@ -4,7 +4,7 @@ from typing import Any
 
 from registry.values import Terms
 from registry.vocabulary import DEFAULT_SAMPLING, Task
-from tasks.requests import TrainingRequest
+from tasks.values import TrainingRequest
 
 
 def request(task: Task, **changes: Any) -> TrainingRequest:

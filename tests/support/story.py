@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from registry import history, queries
-from registry.artifacts import describe
-from registry.choices import Wish
+from registry.choices import DeployRequest
 from registry.errors import ChoiceChanged
+from registry.serving.artifacts import describe
 from registry.values import Artifact, Decision, DeployResult, ModelRecord, SnapshotRecord, Terms
 from registry.vocabulary import Compare, Sampling, Strategy, Task
-from tasks.comparison import compared
-from tasks.verdicts import judged
+from tasks.promotion.comparison import compare
+from tasks.promotion.rule import apply_rule
 
 _keys = count()
 NO_FILE = Artifact("file:///nowhere/model.skops", "0" * 64, 1)
@@ -80,8 +80,8 @@ class Story:
         key, terms = key or self.key(), Terms(Compare.RECORDED)
         while True:
             challenger, live = queries.model(model_id), queries.live_model(self.project)
-            evidence = compared(self.task, challenger, live, [challenger], terms)
-            verdict = judged(self.task, challenger, live, evidence, terms)
+            evidence = compare(self.task, challenger, live, [challenger], terms)
+            verdict = apply_rule(self.task, challenger, live, evidence, terms)
             with suppress(ChoiceChanged):
                 return history.promote(
                     model_id, evidence, terms, verdict, request_key=key, decided_by="the story", code_version="0"
@@ -104,7 +104,7 @@ class Story:
         **wish: Any,
     ) -> DeployResult:
         return history.deploy(
-            Wish(self.project, Strategy(strategy), algorithm, **wish),
+            DeployRequest(self.project, Strategy(strategy), algorithm, **wish),
             seen=seen,
             reason=reason,
             quarantine=quarantine,

@@ -11,8 +11,8 @@ import skops.io
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 
-from registry.artifacts import describe, load_pipeline
 from registry.errors import ArtifactMissing
+from registry.serving.artifacts import describe, load_pipeline
 from registry.values import Artifact
 
 

@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import f1_score, r2_score
 
 from registry.vocabulary import Task
-from tasks import bootstrap
-from tasks.bootstrap import interval
+from tasks.promotion import bootstrap
+from tasks.promotion.bootstrap import interval
 
 REGRESSION, CLASSIFICATION = Task.REGRESSION, Task.CLASSIFICATION
 

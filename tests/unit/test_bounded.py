@@ -6,12 +6,12 @@ from time import monotonic
 
 import pytest
 
-from registry.bounded import within
+from registry.timeouts import with_timeout
 
 HANGING = """
 import sys, time
 from concurrent.futures import ThreadPoolExecutor
-from registry.bounded import leave, within
+from registry.timeouts import exit_process as leave, with_timeout as within
 
 def hang():
     with ThreadPoolExecutor() as pool:  # whose threads Python would wait for at the end
@@ -26,9 +26,9 @@ leave(3)
 
 
 def test_what_it_returns_and_what_it_raises() -> None:
-    assert within(5, "work", lambda: 7) == 7
+    assert with_timeout(5, "work", lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
-        within(5, "work", lambda: 1 / 0)
+        with_timeout(5, "work", lambda: 1 / 0)
 
 
 def test_a_process_ends_without_waiting_for_it() -> None:
@@ -40,7 +40,7 @@ def test_a_process_ends_without_waiting_for_it() -> None:
 
 ENDING = """
 import atexit, sys
-from registry.bounded import end_at_once, leave
+from registry.timeouts import skip_teardown as end_at_once, exit_process as leave
 
 class Taken:
     def __del__(self):

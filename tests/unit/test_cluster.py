@@ -14,17 +14,16 @@ from threadpoolctl import threadpool_limits
 from registry import settings
 from registry.errors import ClusterUnavailable, InvalidInput, MissingExtra
 from registry.vocabulary import Task
-from tasks import cluster
-from tasks.cluster import check_cluster, slot
-from tasks.snapshots import Training
-from tasks.tracking import Run
+from tasks.training import dask
+from tasks.training.dask import check_cluster, dask_slot
+from tasks.values import MlflowRun, Training
 from tests.support.limits import threads
 from tests.support.requests import request
 
 
 @pytest.fixture
 def with_prefect(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(dask, "CONNECT_SECONDS", 0.5)
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
         yield
 
@@ -81,19 +80,19 @@ class TestASlot:
     @pytest.fixture
     def worker(self, monkeypatch: pytest.MonkeyPatch):
         """One of eight cores and three slots."""
-        monkeypatch.setattr(cluster, "_check_stores", lambda *_: None)
-        monkeypatch.setattr(cluster, "cpu_count", lambda: 8)
+        monkeypatch.setattr(dask, "_check_stores", lambda *_: None)
+        monkeypatch.setattr(dask, "cpu_count", lambda: 8)
         monkeypatch.setattr(distributed, "get_worker", lambda: SimpleNamespace(state=SimpleNamespace(nthreads=3)))
         with threadpool_limits(3):  # and what it was before comes back
             yield
 
     def training(self, *, one_by_one: bool) -> Training:
-        return Training(request(Task.REGRESSION), "key", 1, Run("", "", "", {}), one_by_one)
+        return Training(request(Task.REGRESSION), "key", 1, MlflowRun("", "", "", {}), one_by_one)
 
     def test_slots_times_threads_make_the_workers_cores(self, worker: None) -> None:
         with (
-            slot(self.training(one_by_one=False), "linear") as one,
-            slot(self.training(one_by_one=False), "svm") as two,
+            dask_slot(self.training(one_by_one=False), "linear") as one,
+            dask_slot(self.training(one_by_one=False), "svm") as two,
         ):
             assert one == two == 2
             assert threads("blas") == {2}
@@ -102,11 +101,11 @@ class TestASlot:
         entered = []
 
         def enter() -> None:
-            with slot(self.training(one_by_one=True), "svm") as threads:
+            with dask_slot(self.training(one_by_one=True), "svm") as threads:
                 entered.append(threads)
 
         other = Thread(target=enter)
-        with slot(self.training(one_by_one=True), "linear") as all_of_them:
+        with dask_slot(self.training(one_by_one=True), "linear") as all_of_them:
             other.start()
             other.join(0.2)
             assert all_of_them == 8
@@ -116,6 +115,6 @@ class TestASlot:
 
 
 def test_what_a_candidate_is_sent_is_small() -> None:
-    sent = Training(request(Task.REGRESSION), "key", 1, Run("", "", "", {}), one_by_one=False)
+    sent = Training(request(Task.REGRESSION), "key", 1, MlflowRun("", "", "", {}), one_by_one=False)
     assert pickle.loads(pickle.dumps(sent)) == sent
     assert len(pickle.dumps(sent)) < 2_000

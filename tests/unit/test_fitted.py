@@ -15,11 +15,11 @@ from sklearn.pipeline import Pipeline
 from xgboost import XGBRegressor
 
 from registry.errors import BadRows
-from registry.fitted import Fitted
-from registry.inputs import Feature, Features, aligned
-from registry.proof import _served
+from registry.serving.inputs import Feature, Features, aligned
+from registry.serving.proof import _served
+from registry.serving.served_pipeline import ServedPipeline
 from registry.vocabulary import Task
-from tasks.preprocessing import preprocessor, resolved
+from tasks.estimators.preprocessing import preprocessor, resolved
 from tests.support.hostile import examples
 
 NAMES = ["a", "b", "c", "d"]
@@ -35,7 +35,9 @@ def numbers(n: int = 12, kind: str = "float64") -> pd.DataFrame:
     return pd.DataFrame(np.random.default_rng(0).normal(0, 9, (n, 4)).astype(kind), columns=NAMES)
 
 
-def fitted(preprocess: dict[str, Any], given: pd.DataFrame, *, takes_gaps: bool = False, model: Any = None) -> Fitted:
+def fitted(
+    preprocess: dict[str, Any], given: pd.DataFrame, *, takes_gaps: bool = False, model: Any = None
+) -> ServedPipeline:
     chosen = resolved(given, preprocess, takes_gaps=takes_gaps)
     before = preprocessor(Task.REGRESSION, given, chosen, seed=0)
     pipeline = Pipeline([("preprocessing", before), ("model", model or LinearRegression())])
@@ -45,7 +47,7 @@ def fitted(preprocess: dict[str, Any], given: pd.DataFrame, *, takes_gaps: bool 
         Feature(name, kinds[name], used=choice["encode"] != "dropped", gaps=choice.get("impute") != "error")
         for name, choice in chosen.items()
     )
-    return Fitted(pipeline.fit(given, np.arange(len(given), dtype=float)), Features(columns))
+    return ServedPipeline(pipeline.fit(given, np.arange(len(given), dtype=float)), Features(columns))
 
 
 @st.composite
@@ -131,7 +133,7 @@ def test_a_column_that_the_imputer_leaves_out_goes_the_whole_way() -> None:
     given = numbers()
     ours = fitted({"b": {"impute": "mean"}}, given)
     pipeline = ours.pipeline.fit(given.assign(b=np.nan), np.arange(12.0))
-    whole = Fitted(pipeline, ours.features)
+    whole = ServedPipeline(pipeline, ours.features)
     assert isinstance(whole.prepared(given), pd.DataFrame)
     assert np.array_equal(whole.predict(whole.prepared(given)), pipeline.predict(given))
 
@@ -160,7 +162,7 @@ def test_the_proof_before_a_deploy_asks_rows_with_gaps_and_without_in_their_own_
 
 def test_another_pipeline_is_asked_as_a_whole() -> None:
     model = DummyRegressor().fit(numbers(), np.arange(12.0))
-    ours = Fitted(model, Features(Feature(name, "double", used=True, gaps=True) for name in NAMES))
+    ours = ServedPipeline(model, Features(Feature(name, "double", used=True, gaps=True) for name in NAMES))
     assert ours.predict(ours.prepared(numbers())).tolist() == [5.5] * 12
 
 
@@ -184,5 +186,5 @@ def test_an_imputer_for_which_a_number_is_a_gap_goes_the_whole_way() -> None:
     given = numbers()
     before = ColumnTransformer([("all", SimpleImputer(missing_values=-1), NAMES)])
     pipeline = Pipeline([("preprocessing", before), ("model", LinearRegression())]).fit(given, np.arange(12.0))
-    ours = Fitted(pipeline, fitted({}, given).features)
+    ours = ServedPipeline(pipeline, fitted({}, given).features)
     assert isinstance(ours.prepared(given), pd.DataFrame)

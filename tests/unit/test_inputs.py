@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from registry.errors import BadRows
-from registry.inputs import LARGEST, Feature, Features, aligned
+from registry.serving.inputs import LARGEST, Feature, Features, aligned
 
 DAY = Feature("day", "timestamp[us, tz=Europe/Zurich]", used=True, gaps=True)
 

@@ -34,9 +34,9 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.validation import check_is_fitted
 
 from registry.vocabulary import Task
-from tasks import plots
-from tasks.algorithms import ALGORITHMS, needs_encoded_labels, new_estimator
-from tasks.plots import FEATURES, POINTS, model_plots, search_plot
+from tasks.estimators import plots
+from tasks.estimators.algorithms import ALGORITHMS, needs_encoded_labels, new_estimator
+from tasks.estimators.plots import FEATURES, POINTS, model_plots, search_plot
 
 REGRESSION, CLASSIFICATION = Task.REGRESSION, Task.CLASSIFICATION
 CURVES = {"roc_curve", "precision_recall_curve"}
@@ -425,7 +425,7 @@ def test_pyplot_is_never_imported() -> None:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline, Pipeline
         from registry.vocabulary import Task
-        from tasks.plots import model_plots, search_plot
+        from tasks.estimators.plots import model_plots, search_plot
         X, y = pd.DataFrame({"x": range(9)}), np.arange(9) % 2
         steps = [("preprocessing", ColumnTransformer([("x", "passthrough", ["x"])])), ("model", LogisticRegression())]
         pipeline = Pipeline(steps).fit(X, y)

@@ -10,10 +10,10 @@ import skops.io
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from registry.artifacts import describe, load_pipeline
 from registry.errors import BadData, InvalidInput, UnknownColumn, UnknownValue
+from registry.serving.artifacts import describe, load_pipeline
 from registry.vocabulary import Task
-from tasks.preprocessing import checked_preprocess, preprocessing_lines, preprocessor, resolved
+from tasks.estimators.preprocessing import checked_preprocess, preprocessing_lines, preprocessor, resolved
 
 REGRESSION, CLASSIFICATION = Task.REGRESSION, Task.CLASSIFICATION
 NAN = float("nan")

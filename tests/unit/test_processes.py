@@ -46,7 +46,7 @@ def die() -> None:
 
 def plots() -> tuple[bool, bool]:
     """Whether they are imported here, and matplotlib's library where this process was forked from."""
-    return "tasks.plots" in sys.modules, "_backend_agg" in Path(f"/proc/{os.getppid()}/maps").read_text()
+    return "tasks.estimators.plots" in sys.modules, "_backend_agg" in Path(f"/proc/{os.getppid()}/maps").read_text()
 
 
 def script(text: str) -> subprocess.Popen[str]:
@@ -235,7 +235,7 @@ def test_what_candidates_alone_need_is_imported_beside_the_command_once() -> Non
         import sys
         processes.begin(2)
         both = [processes.free(), processes.free()]
-        print(json.dumps({"theirs": [each.call(t.plots) for each in both], "ours": "tasks.plots" in sys.modules}))
+        print(json.dumps({"theirs": [each.call(t.plots) for each in both], "ours": "tasks.estimators.plots" in sys.modules}))
     """)
     assert answer == {"theirs": [[True, True]] * 2, "ours": False}
 

@@ -7,8 +7,8 @@ import pytest
 
 from registry.values import Evidence, ModelRecord, Terms
 from registry.vocabulary import Basis, Status, Task
-from tasks.promotion import best
-from tasks.verdicts import beats, judged
+from tasks.promotion.automatic import best
+from tasks.promotion.rule import apply_rule, beats
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def verdict(challenger: ModelRecord, live: ModelRecord | None, terms: Terms | No
         "rows_compared": 38 if same else None,
         "rows_excluded": 0 if same else None,
     }
-    return judged(Task.REGRESSION, challenger, live, Evidence(**(measured | found)), terms or Terms())
+    return apply_rule(Task.REGRESSION, challenger, live, Evidence(**(measured | found)), terms or Terms())
 
 
 def test_the_verdict_is_in_words_that_can_be_checked() -> None:

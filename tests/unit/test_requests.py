@@ -16,7 +16,9 @@ from registry.errors import (
 )
 from registry.values import Terms
 from registry.vocabulary import Sampling, Task
-from tasks.requests import TrainingRequest, checked_request, checked_test_size, request_key
+from tasks.callers import request_key
+from tasks.training.requests import checked_request, checked_test_size
+from tasks.values import TrainingRequest
 from tests.support.story import Story
 
 

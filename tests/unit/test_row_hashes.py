@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks import row_hashes as module
-from tasks.row_hashes import STORED, occur_in, row_hashes
+from tasks.data import row_hashes as module
+from tasks.data.row_hashes import STORED, occur_in, row_hashes
 
 
 def table(**columns) -> pa.Table:

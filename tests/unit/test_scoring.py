@@ -13,7 +13,7 @@ from sklearn.svm import LinearSVC
 
 from registry.errors import CandidateFailed
 from registry.vocabulary import Task
-from tasks.scoring import score
+from tasks.estimators.scoring import score
 
 REGRESSION, CLASSIFICATION = Task.REGRESSION, Task.CLASSIFICATION
 

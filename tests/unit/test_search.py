@@ -27,9 +27,10 @@ from xgboost import XGBClassifier
 
 from registry.errors import BadHyperparameter, CandidateFailed, InvalidInput, MissingExtra, UnknownValue
 from registry.vocabulary import Task
-from tasks.algorithms import LONGEST_FIRST, NAMES
-from tasks.search import Found, Search, checked_search, run_search, trials_table
-from tasks.training import longest_first
+from tasks.estimators.algorithms import LONGEST_FIRST, NAMES
+from tasks.estimators.search import checked_search, run_search
+from tasks.training.candidates import longest_first
+from tasks.values import Found, Search, trials_table
 from tests.support.limits import threads
 from tests.support.requests import request
 

@@ -17,13 +17,13 @@ import pytest
 from pyarrow import parquet
 from sklearn.model_selection import train_test_split
 
-from registry.artifacts import describe
 from registry.errors import BadData, UnknownColumn
+from registry.serving.artifacts import describe
 from registry.vocabulary import Sampling, Task
-from tasks import snapshots
-from tasks.checks import checked_rows
-from tasks.row_hashes import STORED, row_hashes
-from tasks.snapshots import freeze, split
+from tasks.data import frozen_rows, snapshots
+from tasks.data.checks import checked_rows
+from tasks.data.row_hashes import STORED, row_hashes
+from tasks.data.snapshots import freeze, split
 from tests.support.requests import request
 
 REGRESSION, CLASSIFICATION = Task.REGRESSION, Task.CLASSIFICATION
@@ -211,7 +211,7 @@ def test_free_memory_goes_back_to_the_system() -> None:
     code = """if True:
         from threading import Thread
         import numpy as np, psutil
-        from tasks.snapshots import give_back
+        from tasks.data.frozen_rows import give_back
         kept = []
         def work():
             blocks = [np.ones(10_000) for _ in range(3_000)]  # 240 MB
@@ -241,7 +241,7 @@ def test_a_large_snapshot_is_read_as_float32_in_the_order_of_its_columns(tmp_pat
     columns |= {"text": ["a", None, "b"] + ["c"] * 94, "whole": pa.array([None, *range(96)]), "y": list(range(97))}
     path = tmp_path / "rows.parquet"
     parquet.write_table(pa.table(columns), path, row_group_size=20)
-    read = snapshots._read(describe(path, path.as_uri()), ("y",), 70, large=True, shared=None)
+    read = frozen_rows._read(describe(path, path.as_uri()), ("y",), 70, large=True, shared=None)
     X = pd.concat([read.X_train, read.X_test])
     assert (len(read.X_train), len(read.X_test)) == (70, 27)
     assert list(X.columns) == [*(f"x{i}" for i in range(11)), "whole", "text"]

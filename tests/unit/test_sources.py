@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from registry.errors import BadData, UnknownRelation
-from tasks import sources
-from tasks.outputs import writer
-from tasks.sources import SKLEARN, read
+from tasks.data import sources
+from tasks.data.outputs import writer
+from tasks.data.sources import SKLEARN, read
 from tests.support.story import Story
 
 ROWS = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", None]})
@@ -304,10 +304,10 @@ class TestWhatARelationMayBe:
         judged = sources.file_path("rows.csv")
         judged.unlink()
         judged.symlink_to(data.parent / "secret.csv")
-        with pytest.raises(UnknownRelation, match="outside DATA_ROOT by now"), sources.held(judged):
+        with pytest.raises(UnknownRelation, match="outside DATA_ROOT by now"), sources.open_inside_root(judged):
             pass
         judged = sources.file_path("deep")
-        with sources.held(judged) as folder:
+        with sources.open_inside_root(judged) as folder:
             judged.rename(data / "moved")
             judged.symlink_to(data.parent)
             assert sorted(path.name for path in folder.iterdir()) == ["rows.parquet"]

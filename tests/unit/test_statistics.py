@@ -19,9 +19,9 @@ import pytest
 from pyarrow import parquet
 
 from registry.errors import BadData
-from tasks import statistics
-from tasks.processes import ProcessLost
-from tasks.statistics import BATCH_COLUMNS, DISABLED, ENABLED, _without_avx512, column_statistics, statistics_table
+from tasks.data import statistics
+from tasks.data.statistics import BATCH_COLUMNS, DISABLED, ENABLED, _without_avx512, column_statistics, statistics_table
+from tasks.training.processes import ProcessLost
 
 ROWS = 1003
 ODD_NAMES = ['"', "'; DROP TABLE rows; --", "a", "A", "x[0]", "(y)", "🎉", "", "filename", "c0", "{path}", "?", "$bins"]
@@ -342,7 +342,7 @@ MEASURED = """
 import sys
 from pathlib import Path
 import duckdb, numpy, pandas, pyarrow.parquet
-from tasks.statistics import column_statistics
+from tasks.data.statistics import column_statistics
 
 def megabytes(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1024

@@ -11,10 +11,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
 from registry.vocabulary import Task
-from tasks import training
-from tasks.snapshots import Rows, Training
-from tasks.tracking import Run
-from tasks.training import _limited, cores_shared, new_pipeline, threads_each
+from tasks.estimators.pipeline import new_pipeline
+from tasks.training import threads as threads_module
+from tasks.training.threads import cores_shared, limited, threads_each
+from tasks.values import MlflowRun, Rows, Training
 from tests.support.limits import threads
 from tests.support.requests import request
 
@@ -29,14 +29,14 @@ def libraries_with_three_threads():
 
 @pytest.mark.parametrize(("cores", "candidates", "each"), [(2, 4, 1), (2, 1, 2), (8, 3, 2), (1, 5, 1), (8, 8, 1)])
 def test_candidates_times_threads_make_the_cores(monkeypatch: pytest.MonkeyPatch, cores, candidates, each) -> None:
-    monkeypatch.setattr(training, "cpu_count", lambda: cores)
+    monkeypatch.setattr(threads_module, "cpu_count", lambda: cores)
     many = request(Task.REGRESSION, algorithms=tuple("abcdefgh"[:candidates]))
-    assert threads_each(Training(many, "key", 1, Run("", "", "", {}), one_by_one=False)) == each
-    assert threads_each(Training(many, "key", 1, Run("", "", "", {}), one_by_one=True)) == cores
+    assert threads_each(Training(many, "key", 1, MlflowRun("", "", "", {}), one_by_one=False)) == each
+    assert threads_each(Training(many, "key", 1, MlflowRun("", "", "", {}), one_by_one=True)) == cores
 
 
 def test_a_fit_has_its_share_and_gives_it_back() -> None:
-    with cores_shared(1), _limited(1):
+    with cores_shared(1), limited(1):
         assert threads("blas") == threads("openmp") == {1}
         assert effective_n_jobs(None) == 1
     assert threads("blas") == threads("openmp") == {3}
@@ -54,12 +54,12 @@ def test_a_candidate_that_is_done_does_not_unleash_the_others() -> None:
     both_inside, first_left = Barrier(2), Barrier(2)
 
     def first() -> None:
-        with _limited(1):
+        with limited(1):
             both_inside.wait(10)
         first_left.wait(10)
 
     def second() -> list[set[int]]:
-        with _limited(1):
+        with limited(1):
             both_inside.wait(10)
             first_left.wait(10)
             return [threads("blas"), threads("openmp")]

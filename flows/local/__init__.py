@@ -1,0 +1,1 @@
+"""`frontrunner up`, and the Prefect server of a single command."""

@@ -1,0 +1,1 @@
+"""From a relation to frozen rows, and from predictions to an output."""

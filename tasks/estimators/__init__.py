@@ -1,0 +1,1 @@
+"""Algorithms, preprocessing, hyperparameter search, scores and plots."""

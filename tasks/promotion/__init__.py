@@ -1,0 +1,1 @@
+"""Which model goes live: the comparison, the rule, automatic and manual deploys."""

@@ -1,0 +1,1 @@
+"""Reconcile, prune, export and import."""
