@@ -335,7 +335,7 @@ def test_serve_does_not_listen_beyond_this_machine_without_a_token() -> None:
     done = frontrunner("serve", "--host", "0.0.0.0", "--port", "0", FRONTRUNNER_TOKEN="")
     assert done.returncode == 1
     assert done.stderr == (
-        "error: others than this machine could ask at 0.0.0.0: set FRONTRUNNER_TOKEN, or leave --host out\n"
+        "error: refusing to listen on 0.0.0.0 without FRONTRUNNER_TOKEN: set it, or leave --host out\n"
     )
 
 
