@@ -33,13 +33,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     session.close()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def user_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """One for the test run, all its processes included: what an earlier version left in the user's own is not met."""
-    base = tmp_path_factory.getbasetemp()
-    os.environ["XDG_CACHE_HOME"] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache")
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A PostgreSQL server; its URL wants a {database}."""
@@ -119,7 +112,7 @@ def pytest_sessionstart() -> None:
 
 @pytest.fixture(scope="session")
 def made_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow store: making one takes seconds, copying it does not."""
+    """A folder with an empty MLflow store: creating one takes a second or more, copying it does not."""
     from tasks.tracking import store
 
     folder = tmp_path_factory.mktemp("mlflow")
@@ -134,6 +127,5 @@ def mlflow_store(made_mlflow_store: Path, workspace: Path) -> Path:
     """The default local store of this test's workspace."""
     home = workspace / ".frontrunner"
     home.mkdir()
-    for name in ("mlflow.db", "mlflow.db.made"):
-        shutil.copy(made_mlflow_store / name, home / name)
+    shutil.copy(made_mlflow_store / "mlflow.db", home)
     return home

@@ -418,8 +418,6 @@ def set_defaults() -> None:
     """What `train` has in its environment."""
     _default(environment.of_running())
     _default(PREFECT_DEFAULTS)
-    if os.environ.get("PREFECT_API_URL", "").startswith("http://127.0.0.1:"):
-        _default(prefect_server.WITHOUT_TLS)
     bound_mlflow()
 
 

@@ -1,4 +1,4 @@
-"""`.frontrunner/up.env`: where the servers of `frontrunner up` are, and their password; and whether it runs."""
+"""`.frontrunner/up.env`: the addresses and passwords of `frontrunner up`; and whether one runs in this folder."""
 
 import os
 import shlex
@@ -12,34 +12,35 @@ from filelock import FileLock, Timeout
 from registry import settings
 from registry.errors import AlreadyUp
 
-LOOK_SECONDS = 0.2
-ABOUT = """\
-# Written by `frontrunner up`: where its servers are, and their password.
-# Commands in this folder find them by it; for other programs: set -a; . .frontrunner/up.env
+USER = "frontrunner"  # the user of Prefect and MLflow
+LOCK_SECONDS = 0.2
+HEADER = """\
+# Written by `frontrunner up`: the addresses of its servers, and their passwords.
+# Commands in this folder read it while `up` runs. For other programs: set -a; . .frontrunner/up.env
 """
 
 
 def of_running() -> dict[str, str]:
-    """What reaches Prefect and MLflow of the `up` that runs in this folder; empty if none does."""
+    """Return the settings by which Prefect and MLflow of the `up` that runs in this folder are reached, if one runs."""
     if not _path().exists():
         return {}
     try:
         with _lock().open("a") as file:
-            flock(file, LOCK_SH | LOCK_NB)  # which `up` has for itself
+            flock(file, LOCK_SH | LOCK_NB)  # `up` holds it exclusively
             return {}
     except BlockingIOError:
         return {name: value for name, value in read().items() if name.startswith(("PREFECT_", "MLFLOW_"))}
-    except PermissionError:  # another's folder
+    except PermissionError:  # the folder is another user's
         return {}
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """One `up` a folder. Raises: AlreadyUp."""
+def lock_folder() -> Iterator[None]:
+    """Hold the lock of this folder, in which one `up` can run. Raises: AlreadyUp."""
     home().mkdir(parents=True, exist_ok=True)
     lock = FileLock(_lock())
     try:
-        lock.acquire(timeout=LOOK_SECONDS)
+        lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:
         raise AlreadyUp(value for name, value in read().items() if name.endswith("_URL")) from None
     with lock:
@@ -47,22 +48,22 @@ def alone() -> Iterator[None]:
 
 
 def read() -> dict[str, str]:
-    """What was written last, also by an `up` that has ended."""
+    """Return what is stored, also by an `up` that has ended; nothing if the file is damaged."""
     if not _path().exists():
         return {}
     try:
         words = shlex.split(_path().read_text(), comments=True)
-    except ValueError:  # damaged: it is written anew
+    except ValueError:
         return {}
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 def write(values: dict[str, str]) -> None:
-    """For its owner's eyes alone; there in whole or not at all."""
+    """Store the values in a file that only its owner can read, all of them or none."""
     new = _path().with_suffix(".new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(ABOUT + "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()))
+        file.write(HEADER + "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()))
     new.replace(_path())
 
 

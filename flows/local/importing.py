@@ -1,4 +1,4 @@
-"""Imports without looking for garbage, of which they make none: each look is at everything that there is, once more."""
+"""Garbage collection is switched off while heavy libraries are imported: they make none, and each look takes time."""
 
 import gc
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_gc() -> Iterator[None]:
-    """What is imported here is never looked at by a later collection, either."""
+    """Import without garbage collection; later collections do not look at what was imported either."""
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Ports to listen at: free ones, and who has those that are not."""
+"""Ports to listen at: free ones, and who holds a port that is taken."""
 
 import socket
 from contextlib import suppress
@@ -6,22 +6,22 @@ from errno import EADDRINUSE
 
 from registry.errors import InvalidInput, PortTaken
 
-HOST = "127.0.0.1"  # nothing of `up` listens elsewhere: a team's servers stand behind a proxy with TLS
+HOST = "127.0.0.1"  # `up` listens nowhere else: the servers of a team stand behind a proxy with TLS
 
 
 def free_port(name: str, port: int, host: str = HOST) -> int:
-    """The port, or any free one for 0.
+    """Return the port, or any free one for 0.
 
     Raises:
-        PortTaken: something listens there.
-        InvalidInput: the port is the system's, or the host is not this machine's.
+        PortTaken: another program listens there.
+        InvalidInput: the port needs root, or the host is not one of this machine.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except PermissionError:
-            raise InvalidInput(f"port {port} is not for you to take: choose one above 1023") from None
+            raise InvalidInput(f"port {port} needs root: choose one above 1023") from None
         except OSError as error:
             if error.errno == EADDRINUSE:
                 raise PortTaken(name, port, _holder(port)) from error
@@ -30,8 +30,8 @@ def free_port(name: str, port: int, host: str = HOST) -> int:
 
 
 def _holder(port: int) -> str:
-    """Who listens on it, where the system lets us know."""
-    import psutil
+    """Return the program that listens there, if the system tells."""
+    import psutil  # only needed for this message
 
     with suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):

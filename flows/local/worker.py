@@ -1,44 +1,43 @@
-"""The worker of `frontrunner up`: applies prefect.yaml once the server answers, then runs what is due."""
+"""The worker of `frontrunner up`: it applies prefect.yaml once the servers answer, and then runs what is due."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import cast
 from uuid import UUID
 
 import httpx
 import psutil
 
+from flows.local.environment import USER
+from registry import settings
 from registry.errors import FrontrunnerError, PrefectUnavailable
 
 POOL = "frontrunner"
-RUN_SECONDS = 5  # for a flow run to end by itself
-START_SECONDS = 180  # a first start makes Prefect's database, which takes half a minute on a slow machine
+RUN_SECONDS = 5  # for a flow run to end after SIGTERM
+START_SECONDS = 180  # the first start creates Prefect's database
 
 
 def main() -> int:
-    """Says where everything is, and runs Prefect's worker until it ends; its exit code."""
+    """Apply prefect.yaml, print the addresses, and run Prefect's worker until it ends; return its exit code."""
     # A shell that starts something in the background has it ignore SIGINT, by which Prefect ends its worker.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        wait_for_servers(os.environ)
+        _wait_for_servers()
         _deploy()
     except FrontrunnerError as error:
         sys.exit(f"error: {error}")
-    _tell()
-    sys.stdout.flush()
     worker = psutil.Popen([sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"])
     signal.signal(signal.SIGTERM, lambda *_: _end(worker))
+    print_urls()
     return int(worker.wait())
 
 
 def _end(worker: psutil.Process) -> None:
-    """Ends the flow runs, then the worker: by itself it would leave them as running, for ever, on their pages."""
-    runs = {run_id: process for process in worker.children(recursive=True) if (run_id := _flow_run(process))}
+    """End the flow runs, and then the worker, which would leave them as running on their pages for ever."""
+    runs = {run_id: process for process in worker.children(recursive=True) if (run_id := _flow_run_id(process))}
     for process in runs.values():
         with suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -48,45 +47,38 @@ def _end(worker: psutil.Process) -> None:
     worker.terminate()
     for run_id in runs:
         try:
-            _crashed(run_id)
+            _set_crashed(run_id)
         except Exception as error:  # noqa: BLE001  (its server may be gone already)
-            print(f"flow run {run_id} may stay as running: {error}", flush=True)
+            print(f"flow run {run_id} may be shown as running: {error}", flush=True)
 
 
-def _flow_run(process: psutil.Process) -> str | None:
+def _flow_run_id(process: psutil.Process) -> str | None:
     with suppress(psutil.Error):
-        return cast("str | None", process.environ().get("PREFECT__FLOW_RUN_ID"))
+        run_id: str | None = process.environ().get("PREFECT__FLOW_RUN_ID")
+        return run_id
     return None
 
 
-def _crashed(run_id: str) -> None:
-    """What a run could not say any more."""
-    from prefect.client.orchestration import get_client
+def _set_crashed(run_id: str) -> None:
+    """Set the state of a flow run that was ended before it could do so itself."""
+    from prefect.client.orchestration import get_client  # heavy: the servers start at the same time
     from prefect.states import Crashed
 
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(UUID(run_id)).state
         if state is None or not state.is_final():
-            client.set_flow_run_state(UUID(run_id), Crashed(message="`frontrunner up` was ended meanwhile"), force=True)
+            client.set_flow_run_state(UUID(run_id), Crashed(message="`frontrunner up` was ended"), force=True)
 
 
-def wait_for_servers(environment: Mapping[str, str]) -> None:
-    """Until every server that is named there answers, whatever it answers. Raises: PrefectUnavailable."""
+def _wait_for_servers() -> None:
+    """Wait until every server that the environment names answers. Raises: PrefectUnavailable."""
     until = time.monotonic() + START_SECONDS
-    for url in _health(environment):
-        while not _answers(url):
+    for name in ("FRONTRUNNER_URL", "MLFLOW_UI_URL", "PREFECT_API_URL"):
+        url = os.environ.get(name)
+        while url and not _answers(f"{url}/health"):
             if time.monotonic() > until:
                 raise PrefectUnavailable(url)
             time.sleep(0.3)
-
-
-def _health(environment: Mapping[str, str]) -> list[str]:
-    urls = [f"{environment['FRONTRUNNER_URL']}/health"]
-    if ui := environment.get("MLFLOW_UI_URL"):
-        urls.append(f"{ui}/health")
-    if api := environment.get("PREFECT_API_URL"):
-        urls.append(f"{api}/health")
-    return urls
 
 
 def _answers(url: str) -> bool:
@@ -97,8 +89,8 @@ def _answers(url: str) -> bool:
 
 
 def _deploy() -> None:
-    """Every deployment of prefect.yaml, and the work pool if it is not there."""
-    from prefect.client.orchestration import get_client
+    """Apply every deployment of prefect.yaml, and create the work pool if it does not exist."""
+    from prefect.client.orchestration import get_client  # heavy: the servers start at the same time
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
 
@@ -111,14 +103,16 @@ def _deploy() -> None:
         sys.exit(f"error: prefect.yaml could not be applied:\n{done.stdout}{done.stderr}")
 
 
-def _tell() -> None:
-    env = os.environ
-    prefect = env.get("PREFECT_API_URL", "").removesuffix("/api")
-    mlflow = env.get("MLFLOW_UI_URL") or env.get("MLFLOW_TRACKING_URI")
-    print(f"Prefect      {prefect}/v2/deployments")
-    print(f"MLflow       {mlflow}/?workflowType=machine_learning")
-    print(f"predictions  {env['FRONTRUNNER_URL']}/docs")
-    print("The password is in .frontrunner/up.env; Ctrl-C ends everything.")
+def print_urls() -> None:
+    """Say that everything answers, where it is, and how to log in."""
+    from prefect.settings import get_current_settings  # imported by now
+
+    print("Ready.")
+    print(f"Prefect      {get_current_settings().ui_url}/v2/deployments")
+    print(f"MLflow       {settings.mlflow_ui()}/#/experiments?workflowType=machine_learning")
+    print(f"predictions  {os.environ['FRONTRUNNER_URL']}/docs")
+    print(f"Log in as {USER} with FRONTRUNNER_PASSWORD from .frontrunner/up.env; Prefect asks for {USER}:PASSWORD.")
+    print("Ctrl-C ends everything.", flush=True)
 
 
 if __name__ == "__main__":

@@ -39,10 +39,7 @@ def save_model(
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
-    from mlflow.utils import environment
 
-    # MLflow would read through every installed package to check the versions that we have just read from them.
-    environment.warn_dependency_requirement_mismatches = lambda _: None  # type: ignore[attr-defined,assignment]
     with translated(), TemporaryDirectory(prefix="frontrunner-") as folder:
         store = client()
         logged = store.create_logged_model(

@@ -1,12 +1,13 @@
 """The MLflow client, and the local store that it creates on first use."""
 
 import logging
-import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from registry import settings
 from registry.errors import TrackingUnavailable, without_credentials
@@ -16,71 +17,56 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-STORE_SECONDS = 120  # while another process makes the local store
+STORE_SECONDS = 120  # how long to wait for another process that is creating the local store
 
 
 def client() -> "MlflowClient":
-    """A client of the tracking server, or of the local store, which is made on first use."""
-    bound_mlflow()
-    from mlflow import MlflowClient
-
+    """Return a client of the tracking server, or of the local store, which is created on first use."""
+    _configure()
     uri = settings.tracking_uri()
     if uri.startswith("sqlite:///"):
-        _make_store(uri, Path(uri.removeprefix("sqlite:///")))
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        _create_store(Path(uri.removeprefix("sqlite:///")))
+    return _client(uri)
 
 
-def _make_store(uri: str, path: Path) -> None:
-    """Several processes that make an empty store at once break it, so one makes it while the others wait; and one that
-    is half made cannot be made whole, so it gets its name at the end."""
-    made = path.with_name(f"{path.name}.made")
-    if made.exists() and path.exists():
+@cache
+def _configure() -> None:
+    """Configure MLflow, once in a process."""
+    bound_mlflow()
+    from mlflow.utils import environment
+
+    # It would read the metadata of every installed package to check the requirements of a saved model, which are the
+    # versions that are installed. No setting of MLflow turns this off.
+    environment.warn_dependency_requirement_mismatches = lambda _: None  # type: ignore[attr-defined,assignment]
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it logs the creation of a store
+
+
+def _create_store(path: Path) -> None:
+    """Create the local store in one process, while others wait.
+
+    MLflow breaks an empty store that several processes fill at once, and cannot complete one that is half made. So the
+    store gets its name when it is complete.
+    """
+    if path.exists():
         return
-    from filelock import FileLock
-    from mlflow import MlflowClient
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock"), timeout=STORE_SECONDS):
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table
-        if path.exists():
-            MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
-        else:
+    with FileLock(f"{path}.lock", timeout=STORE_SECONDS):
+        if not path.exists():
             new = path.with_name(f"{path.name}.new")
             new.unlink(missing_ok=True)
-            with suppress(OSError):  # a store without a table is made from nothing
-                shutil.copyfile(_empty_store(), new)
-            target = f"sqlite:///{new}"
-            MlflowClient(tracking_uri=target, registry_uri=target).search_experiments(max_results=1)
+            _client(f"sqlite:///{new}").search_experiments(max_results=1)
             new.replace(path)
-        made.touch()
 
 
-def _empty_store() -> Path:
-    """A store with MLflow's tables and no row, in the user's cache: some fifty migrations make one, in seconds.
-
-    Raises:
-        OSError: it is not there and cannot be kept there.
-    """
-    import sqlite3
-
-    import mlflow
+def _client(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
-    from platformdirs import user_cache_path
 
-    kept = user_cache_path("frontrunner") / f"mlflow-{mlflow.__version__}.db"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=kept.parent) as folder:
-            new = Path(folder) / kept.name
-            MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments(max_results=1)
-            with closing(sqlite3.connect(new)) as connection, connection:
-                connection.execute("DELETE FROM experiments")  # MLflow's own first one, which has this folder's path
-            new.replace(kept)
-    return kept
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 @contextmanager
 def translated() -> Iterator[None]:
+    """Raise TrackingUnavailable, in one line, where MLflow fails."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -88,5 +74,5 @@ def translated() -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         first_line = str(error).strip().split("\n", 1)[0]
-        said = f"MLflow at {settings.tracking_uri()} did not do it: {first_line}"
-        raise TrackingUnavailable(without_credentials(said)) from error
+        message = f"MLflow at {settings.tracking_uri()} did not do it: {first_line}"
+        raise TrackingUnavailable(without_credentials(message)) from error

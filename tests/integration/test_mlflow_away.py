@@ -3,7 +3,11 @@
 import json
 import logging
 import socket
+import sqlite3
+import subprocess
+import sys
 import time
+from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -156,18 +160,26 @@ def test_the_next_deploy_puts_the_alias_right(
 
 
 class TestANewStore:
-    def test_it_has_the_tables_and_no_row_of_another(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        stores = []
-        for name in ("one", "two"):
-            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace / name / 'mlflow.db'}")
-            stores.append(store_module.client())
-            assert [each.name for each in stores[-1].search_experiments()] == ["Default"]
-            stores[-1].create_experiment("mine")
-        locations = {store.get_experiment("0").artifact_location for store in stores}
-        assert not any("cache" in location for location in locations)
+    def test_it_has_only_mlflows_own_experiment(self, workspace: Path) -> None:
+        assert [each.name for each in store_module.client().search_experiments()] == ["Default"]
+        assert {path.name for path in (workspace / ".frontrunner").glob("mlflow.db*")} == {
+            "mlflow.db",
+            "mlflow.db.lock",
+        }
 
-    def test_without_a_cache_it_is_made_all_the_same(self, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (workspace / "file").touch()
-        monkeypatch.setenv("XDG_CACHE_HOME", str(workspace / "file"))
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace / 'mlflow.db'}")
+    def test_several_processes_create_one(self, workspace: Path) -> None:
+        code = "from tasks.tracking.store import client; client().create_experiment(str(__import__('os').getpid()))"
+        with ExitStack() as stack:
+            processes = [
+                stack.enter_context(subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE))
+                for _ in range(3)
+            ]
+            errors = [process.communicate(timeout=120)[1].decode() for process in processes]
+        assert [process.returncode for process in processes] == [0, 0, 0], errors
+        assert len(store_module.client().search_experiments()) == 4
+
+    def test_what_a_killed_process_left_is_not_used(self, workspace: Path) -> None:
+        (workspace / ".frontrunner").mkdir()
+        with closing(sqlite3.connect(workspace / ".frontrunner" / "mlflow.db.new")) as half:
+            half.execute("CREATE TABLE experiments (experiment_id INTEGER)")
         assert store_module.client().create_experiment("mine")

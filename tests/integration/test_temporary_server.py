@@ -9,6 +9,8 @@ import psutil
 import pytest
 
 from flows.local import prefect_server
+from registry.errors import PrefectUnavailable
+from registry.settings import TEMPORARY_PREFECT
 from tests.support.processes import die_with_parent
 
 ROOT = Path(__file__).parents[2]
@@ -45,29 +47,46 @@ class TestWhereNoneIsNamed:
         ("file", "text"),
         [
             (".env", f"PREFECT_API_URL={URL}"),
+            (".env", f"# a comment\nexport prefect_api_url = {URL}"),
             ("prefect.toml", f'[api]\nurl = "{URL}"'),
+            ("prefect.toml", f'api.url = "{URL}"'),
             ("pyproject.toml", f'[tool.prefect.api]\nurl = "{URL}"'),
         ],
     )
     def test_by_a_file_of_the_folder(self, home: Path, file: str, text: str) -> None:
         Path(file).write_text(text)
+        assert get_settings_of_a_new_process() == URL  # Prefect honours it
         assert prefect_server._is_named()
 
-
-@pytest.mark.parametrize(
-    ("url", "without"), [("http://127.0.0.1:4200/api", True), (URL, False), (URL.replace("http:", "https:"), False)]
-)
-def test_certificates_are_read_but_for_a_server_of_this_machine(
-    home: Path, monkeypatch: pytest.MonkeyPatch, url: str, without: bool
-) -> None:
-    code = (
-        "import os, ssl; from flows.cli import main; main.set_defaults(); path = os.environ.get('PREFECT_API_SSL_CERT_FILE');"
-        "print(path and len(ssl.create_default_context(cafile=path).get_ca_certs()))"
+    @pytest.mark.parametrize(
+        ("file", "text"),
+        [
+            (".env", f"# PREFECT_API_URL={URL}\nPREFECT_LOGGING_LEVEL=DEBUG"),
+            ("prefect.toml", '[logging]\nlevel = "DEBUG"'),
+            ("pyproject.toml", '[project]\ndependencies = ["prefect"]'),
+        ],
     )
-    monkeypatch.setenv("PREFECT_API_URL", url)
-    monkeypatch.delenv("PREFECT_API_SSL_CERT_FILE", raising=False)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout == f"{1 if without else None}\n"
+    def test_not_by_a_file_that_names_none(self, home: Path, file: str, text: str) -> None:
+        Path(file).write_text(text)
+        assert get_settings_of_a_new_process() == "None"
+        assert not prefect_server._is_named()
+
+
+def get_settings_of_a_new_process() -> str:
+    code = "from prefect.settings import get_current_settings; print(get_current_settings().api.url)"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_one_that_fails_says_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "no address of a database")
+    for name in ("PREFECT_API_URL", TEMPORARY_PREFECT):
+        monkeypatch.setenv(name, "")  # and restore it after the server has set it
+    server = prefect_server.TemporaryServer()
+    try:
+        with pytest.raises(PrefectUnavailable, match="the temporary server failed: .*Could not parse SQLAlchemy URL"):
+            server.wait()
+    finally:
+        server._end()
 
 
 @pytest.mark.slow
