@@ -19,12 +19,12 @@ from registry import queries
 from registry.values import Decision, DeployResult, ModelRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, WHY, Task
 from tasks.data.frozen_rows import rows
-from tasks.data.statistics import statistics_table
 from tasks.predictions import PredictResult
 from tasks.predictions import describe as predictions_said
 from tasks.promotion.manual import ManualDeploy, describe
 from tasks.reporting.links import mlflow_model, mlflow_run, prefect_run
 from tasks.reporting.live_scores import live_scores
+from tasks.reporting.statistics_table import statistics_table
 from tasks.tracking.runs import note_run
 from tasks.values import Training
 
