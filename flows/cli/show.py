@@ -202,7 +202,7 @@ def snapshot(
 ) -> None:
     """Show frozen rows: where they are from, their split, and statistics of each column."""
     from registry import queries
-    from tasks.data.statistics import statistics_table
+    from tasks.reporting.statistics_table import statistics_table
 
     record, statistics = queries.snapshot(snapshot_id), queries.snapshot_statistics(snapshot_id)
     if as_json:

@@ -19,12 +19,11 @@ from registry import queries
 from registry.values import Decision, DeployResult, ModelRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, WHY, Task
 from tasks.data.frozen_rows import rows
-from tasks.data.statistics import statistics_table
 from tasks.predictions import PredictResult
 from tasks.predictions import describe as predictions_said
 from tasks.promotion.manual import ManualDeploy, describe
 from tasks.reporting.links import mlflow_model, mlflow_run, prefect_run
-from tasks.reporting.live_scores import live_scores
+from tasks.reporting.statistics_table import statistics_table
 from tasks.tracking.runs import note_run
 from tasks.values import Training
 
@@ -250,7 +249,9 @@ def _undo(result: DeployResult, asked: ManualDeploy) -> str:
 
 
 def _over_time(project_name: str) -> list[str]:
-    """The chart of what has been live, once there is a change to see."""
+    """Return the chart of the live model's score, once there is a change to see."""
+    from tasks.reporting.live_scores import live_scores  # matplotlib is slow to import, and flows import this module
+
     rows = queries.history(project_name, limit=CHART_DEPLOYMENTS)[::-1]
     if len(rows) < 2:
         return []
