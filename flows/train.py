@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.callers import checked_switch, request_key
 from tasks.data.frozen_rows import rows_kept
@@ -13,9 +14,9 @@ from tasks.flow_runs import completed, one_training_at_a_time, tag_flow_run
 from tasks.promotion.automatic import promote
 from tasks.reporting.reports import TrainResult, report_training
 from tasks.tracking.runs import training_run
-from tasks.training.candidates import rows_for_processes, train_candidates
+from tasks.training.candidates import prepare_processes, train_candidates
 from tasks.training.dask import check_cluster
-from tasks.training.heartbeat import CandidateRunner, keep_alive
+from tasks.training.heartbeat import keep_alive
 from tasks.training.requests import DEFAULT_TEST_SIZE, check_request, checked_terms
 from tasks.training.threads import cores_shared, threads_each, workers
 
@@ -23,7 +24,7 @@ from tasks.training.threads import cores_shared, threads_each, workers
 @flow(
     name="train",
     flow_run_name="train {project_name}",
-    task_runner=CandidateRunner(max_workers=workers()),  # type: ignore[arg-type]
+    task_runner=ThreadPoolTaskRunner(max_workers=workers()),  # type: ignore[arg-type]
     validate_parameters=False,  # our own checks say in one line what is wrong, and change no type silently
 )
 def train(
@@ -81,6 +82,7 @@ def train(
     Returns:
         The leaderboard, which model was deployed, and why or why not.
     """
+    prepare_processes()
     request = check_request(
         project_name,
         task,
@@ -104,8 +106,8 @@ def train(
         training = take_snapshot(request, request_key())
         threads = threads_each(training)
         with training_run(training.run), cores_shared(threads), rows_kept(), predictions_kept():
-            with rows_for_processes(training) as rows, keep_alive(training):
-                models = train_candidates(training, threads, rows)
+            with keep_alive(training):
+                models = train_candidates(training, threads)
             decision = promote(training, models, automatic_deploy)
             result = report_training(training, models, decision)
     return completed(result.reason, result)

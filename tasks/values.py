@@ -81,6 +81,13 @@ class Training:
     one_by_one: bool  # so many rows that the candidates share them one after the other
 
 
+class Outcome(NamedTuple):
+    """The end of a candidate: its model's id, and its predictions for the test rows if it was trained here."""
+
+    model_id: int
+    predicted: Any = None
+
+
 class Rows(NamedTuple):
     """X_* are n × d frames of the feature columns, y_* the n targets with their original labels, n × k if k."""
 

@@ -18,6 +18,7 @@ from flows.cli.output import print_json, print_table
 from flows.cli.show import flat
 from flows.local import environment, prefect_server
 from flows.local.importing import without_gc
+from registry import settings
 from registry.errors import FrontrunnerError, PrefectRefused, PrefectUnavailable, without_credentials
 from registry.serving.artifacts import bound_mlflow
 from registry.timeouts import exit_process, skip_teardown
@@ -155,16 +156,14 @@ def train(
         log = logging.getLogger("frontrunner")
         log.info("starting a temporary Prefect server; set PREFECT_API_URL to use one that runs")
     with without_gc():
-        from tasks.training import processes
+        if not settings.candidates_on():
+            from tasks.training import processes
 
-        processes.preload()
+            processes.start_server()  # before Prefect's imports, beside which its own go on
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         from flows.train import train as flow
-        from tasks.estimators.algorithms import DEFAULT
         from tasks.reporting.reports import leaderboard
-        from tasks.training.threads import workers
-    processes.begin(min(workers(), len(_separated(algorithms) or DEFAULT)))
     if server:
         server.wait()
     else:
@@ -458,10 +457,7 @@ def _listen() -> None:
     log.propagate = False
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        from tasks.training.processes import candidate_at_work
-
-        who = f"{name}: " if (name := candidate_at_work.get()) else ""
-        log.warning("%s%s: %s", who, category.__name__, str(message).strip().split("\n", 1)[0].rstrip(":"))
+        log.warning("%s: %s", category.__name__, str(message).strip().split("\n", 1)[0].rstrip(":"))
 
     warnings.showwarning = show
 

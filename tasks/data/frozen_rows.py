@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +25,7 @@ if TYPE_CHECKING:
 LARGE_BYTES = 100_000_000  # of a snapshot's rows as float64
 
 
-_reading = Lock()  # candidates of one process start together: the first one reads, the others find it read
-
-
-_shared: dict[int, Path] = {}  # by the snapshot's id, of a process that was given one
+_reading = Lock()  # candidates of one Dask worker start together: the first one reads, the others find it read
 
 
 def is_number(kind: "pa.DataType") -> bool:
@@ -39,31 +35,13 @@ def is_number(kind: "pa.DataType") -> bool:
 
 
 def rows(snapshot: SnapshotRecord) -> Rows:
-    """The frozen rows, read once for all candidates of this process.
+    """Return the frozen rows, read once for all that this process does with them.
 
     Raises:
         ArtifactMissing, ArtifactChanged: the file is gone, or is not the one that was recorded.
     """
-    shared = _shared.get(snapshot.id)
     with _reading:
-        return _read(snapshot.artifact, snapshot.y_column_names, snapshot.train_rows, is_large(snapshot), shared)
-
-
-@contextmanager
-def rows_shared(snapshot: SnapshotRecord) -> Iterator[Path]:
-    """The rows in a file, from which other processes of this machine take them without copying the numbers."""
-    import joblib
-
-    with TemporaryDirectory(prefix="frontrunner-") as folder:
-        path = Path(folder) / "rows"
-        joblib.dump(rows(snapshot), path)
-        yield path
-
-
-def take_shared(snapshot: SnapshotRecord, path: Path) -> None:
-    """Has `rows` answer with those of the file, in this process."""
-    _shared.clear()
-    _shared[snapshot.id] = path
+        return _read(snapshot.artifact, snapshot.y_column_names, snapshot.train_rows, is_large(snapshot))
 
 
 @contextmanager
@@ -115,14 +93,7 @@ def is_large(snapshot: SnapshotRecord) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _read(
-    artifact: Artifact, y_column_names: tuple[str, ...], train_rows: int, large: bool, shared: Path | None
-) -> Rows:
-    if shared:
-        import joblib
-
-        found: Rows = joblib.load(shared, mmap_mode="c")
-        return found
+def _read(artifact: Artifact, y_column_names: tuple[str, ...], train_rows: int, large: bool) -> Rows:
     import numpy as np
     import pandas as pd
     from pyarrow import parquet

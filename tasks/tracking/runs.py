@@ -205,29 +205,29 @@ def start_candidate(parent: MlflowRun, model: ModelRecord, snapshot: SnapshotRec
         return run_id
 
 
-def log_details(
-    run_id: str, found: Found | None, preprocessing: dict[str, dict[str, Any]], figures: "dict[str, Figure]"
-) -> None:
-    """What people look at: how each column was prepared, what a search tried, the plots."""
-    import json
-
+def log_tables(run_id: str, found: Found | None, preprocessing: dict[str, dict[str, Any]]) -> None:
+    """Log how each column was preprocessed, and the trials of a search."""
     import pandas as pd
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from mlflow.entities import Param
 
-    with translated(), TemporaryDirectory(prefix="frontrunner-") as folder:
+    with translated():
         mlflow = client()
-        plots = Path(folder) / "plots"
-        plots.mkdir()
-        (Path(folder) / "preprocessing.json").write_text(json.dumps(preprocessing, indent=2))
-        for name, figure in figures.items():
-            canvas: Any = FigureCanvasAgg(figure)
-            # savefig() would draw it twice, and the smallest of files takes twice as long as one that is 2 % larger.
-            canvas.print_png(plots / f"{name}.png", pil_kwargs={"compress_level": 1})
-        mlflow.log_artifacts(run_id, folder)
+        mlflow.log_dict(run_id, preprocessing, "preprocessing.json")
         if found:
             mlflow.log_batch(run_id, params=[Param(name, str(value)) for name, value in found.params.items()])
             mlflow.log_table(run_id, pd.DataFrame(trials_table(found.trials)), "search.json")
+
+
+def log_plots(run_id: str, figures: "dict[str, Figure]") -> None:
+    """Draw the plots, and log them as PNG files."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    with translated(), TemporaryDirectory(prefix="frontrunner-") as folder:
+        for name, figure in figures.items():
+            canvas: Any = FigureCanvasAgg(figure)
+            # savefig() would draw it twice, and the smallest of files takes twice as long as one that is 2 % larger.
+            canvas.print_png(Path(folder) / f"{name}.png", pil_kwargs={"compress_level": 1})
+        client().log_artifacts(run_id, folder, "plots")
 
 
 def log_metrics(run_id: str, mlflow_model_id: str, snapshot: SnapshotRecord, metrics: dict[str, float]) -> None:

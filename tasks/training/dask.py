@@ -20,7 +20,7 @@ from registry.timeouts import with_timeout
 from tasks.data import frozen_rows, predicted
 from tasks.flow_runs import persistent_api_url
 from tasks.tracking import runs
-from tasks.values import Training
+from tasks.values import Outcome, Training
 
 log = logging.getLogger("frontrunner")
 
@@ -73,7 +73,7 @@ def connected(address: str) -> Iterator[Any]:
         yield client
 
 
-def run_on(client: Any, task: Task[..., int], training: Training, algorithms: list[str]) -> dict[str, BaseException]:
+def run_on(client: Any, task: Task[..., Outcome], training: Training, algorithms: list[str]) -> dict[str, BaseException]:
     """Has every candidate trained, each on whichever worker is free; those that did not end well, and why.
 
     A candidate whose worker is lost is given to another one, three times at most.
