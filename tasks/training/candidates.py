@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from prefect import task, unmapped
 from prefect.futures import wait
 
-from registry import history, queries, settings
+from registry import lifecycle, queries, settings
 from registry.errors import CandidateFailed, FrontrunnerError, RegistryUnavailable
-from registry.serving.inputs import features
+from registry.serving.features import features
 from registry.serving.proof import golden_answers
 from registry.values import ModelRecord, SnapshotRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Status
@@ -108,11 +108,11 @@ def _in_process(worker: processes.Worker, training: Training, algorithm: str, th
     except ProcessLost as lost:
         begun = queries.run_models(training.request.project_name, f"{training.key}:")
         model = next(each for each in begun if each.algorithm == algorithm)
-        if model.status not in history.UNDECIDED:
+        if model.status not in lifecycle.UNDECIDED:
             return model.id
         reason = model.reason or str(lost)  # it may have said why, and was lost then
         log.warning("%s: failed: %s", algorithm, reason)
-        history.fail_model(model.id, reason, model.mlflow_run_id)
+        lifecycle.fail_model(model.id, reason, model.mlflow_run_id)
         runs.end_abandoned(training.run, model.id)
         raise CandidateFailed(f"{algorithm}: {reason}") from lost
     if predicted is not None:
@@ -136,14 +136,14 @@ def _on_dask(scheduler: str, training: Training, algorithms: list[str]) -> list[
         if model.status is Status.RUNNING and model.algorithm in errors:
             reason = one_line(errors[model.algorithm])
             log.warning("%s: failed: %s", model.algorithm, reason)
-            history.fail_model(model.id, reason, None)
+            lifecycle.fail_model(model.id, reason, None)
     runs.end_abandoned(training.run)
     return queries.run_models(training.request.project_name, f"{training.key}:")
 
 
 def _begin(training: Training, snapshot: SnapshotRecord, algorithm: str, *, again: bool = False) -> ModelRecord:
     key, hyperparams = f"{training.key}:{algorithm}", training.request.hyperparams[algorithm]
-    return history.start_model(snapshot, algorithm, hyperparams, key, again=again)
+    return lifecycle.start_model(snapshot, algorithm, hyperparams, key, again=again)
 
 
 def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
@@ -183,11 +183,11 @@ def candidate(training: Training, algorithm: str, threads: int) -> ModelRecord:
         log.warning("%s: failed: %s", algorithm, reason)
         if run_id:
             runs.end_run(run_id, "FAILED", reason)
-        history.fail_model(model.id, reason, run_id)
+        lifecycle.fail_model(model.id, reason, run_id)
         raise CandidateFailed(f"{algorithm}: {reason}") from error
     label = METRIC_LABEL[KEY_METRIC[request.task]]
     log.info("%s: %s %.4f in %.2f s", algorithm, label, done.score, done.metrics["fit_time"])
-    return history.finish_model(
+    return lifecycle.finish_model(
         model.id,
         hyperparams=done.hyperparams,
         preprocessing=done.preprocessing,

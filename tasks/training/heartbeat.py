@@ -10,7 +10,7 @@ from typing import Any
 from prefect.exceptions import TerminationSignal
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from registry import history
+from registry import lifecycle
 from registry.errors import FrontrunnerError
 from registry.timeouts import abandon_threads
 from tasks.tracking import runs
@@ -60,7 +60,7 @@ def _beat(key: str, stop: Event) -> None:
     told = False
     while not stop.wait(BEAT_SECONDS):
         try:
-            history.beat(f"{key}:")
+            lifecycle.beat(f"{key}:")
         except FrontrunnerError as error:
             if not told:
                 log.warning("the heartbeat of the candidates could not be written: %s", error)
@@ -76,7 +76,7 @@ def _record_cancelled(training: Training, error: BaseException) -> None:
         by = one_line(error)
     log.warning("the training ends, and what it has not trained by now is given up")
     try:
-        history.cancel_models(f"{training.key}:", f"the training was ended by {by}")
+        lifecycle.cancel_models(f"{training.key}:", f"the training was ended by {by}")
     except FrontrunnerError as trouble:
         log.warning("`frontrunner reconcile` will have to record what was being trained: %s", trouble)
     runs.end_abandoned(training.run)
