@@ -1,15 +1,19 @@
 """Deploy by hand: choose which trained model answers from now on."""
 
+import logging
 from typing import Literal
 
-from prefect import flow
+from prefect import flow, task
 
 from registry.values import DeployResult
 from tasks.callers import request_key
 from tasks.estimators.algorithms import AlgorithmName
-from tasks.flow_runs import completed, tag_flow_run
-from tasks.promotion.manual import ManualDeploy, checked_deploy, deploy_model, describe
+from tasks.flow_runs import TASK_OPTIONS, completed, tag_flow_run
+from tasks.promotion import manual
+from tasks.promotion.manual import ManualDeploy, checked_deploy, describe
 from tasks.reporting.reports import report_deploy
+
+log = logging.getLogger("frontrunner")
 
 # Our own code checks the arguments: it says in one line what is wrong, and the form's check can be switched off.
 
@@ -160,8 +164,16 @@ def rollback(
     )
 
 
-def _deploy(asked: ManualDeploy) -> DeployResult:
-    tag_flow_run(asked.wish.project_name)
-    result = deploy_model(asked, request_key())
-    report_deploy(result, asked)
-    return completed(describe(result, asked), result)
+@task(**TASK_OPTIONS, task_run_name="{request.wish.strategy}")
+def deploy_model(request: ManualDeploy, key: str) -> DeployResult:
+    """Deploy as a step of a flow."""
+    result = manual.deploy(request, key)
+    log.info("%s", describe(result, request))
+    return result
+
+
+def _deploy(request: ManualDeploy) -> DeployResult:
+    tag_flow_run(request.wish.project_name)
+    result = deploy_model(request, request_key())
+    report_deploy(result, request)
+    return completed(describe(result, request), result)

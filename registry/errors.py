@@ -188,6 +188,14 @@ class TrackingUnavailable(FrontrunnerError):
     """MLflow could not be reached or refused; a deploy never raises this, a training does."""
 
 
+class ForeignAlias(FrontrunnerError):
+    def __init__(self, alias: str, name: str, version: object) -> None:
+        super().__init__(
+            f"MLflow's alias {alias!r} of {name} names version {version}, which is not one of ours:"
+            " run `frontrunner reconcile`"
+        )
+
+
 class ClusterUnavailable(FrontrunnerError):
     """The Dask cluster that candidates are to be trained on cannot be used; nothing was recorded."""
 

@@ -1,237 +1,24 @@
-"""The only writes, but for those of a whole project that is imported (`moving.py`). Each function is one transaction
-and returns what it left behind.
+"""The only writes of deployments, decisions and quarantines, but for an imported project's (`transfer.py`). Each
+function is one transaction and returns what it left behind.
 
-A promotion's first statement updates the project's `revision`: PostgreSQL then holds that row's lock and SQLite its
-write lock, so what is read next (the live model, the newest `seq`) stays true until the deployment is inserted.
+The first statement of a promotion locks the project (`rows.lock_project`), so promotions of a project take turns.
 """
 
-from contextlib import suppress
-from datetime import datetime
-from typing import Any, TypeVar
+from dataclasses import asdict, replace
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
-from registry.choices import DeployRequest, choose, unknown_project
-from registry.errors import ChoiceChanged, InvalidInput, Pruned, RegistryConflict, TaskMismatch, UnknownModel
-from registry.queries import ID_LIMIT, last_sign
-from registry.records import model_record, score_of, snapshot_record
-from registry.retention import Keep, prunable_models, prunable_snapshots
+from registry.choices import DeployRequest, choose
+from registry.errors import ChoiceChanged, InvalidInput, RegistryConflict, UnknownModel
+from registry.records import deploy_result, model_record, record
+from registry.rows import lock_project, lock_project_named, model_row
 from registry.schema import Decision as DecisionRow
-from registry.schema import Deployment, Model, Project, Quarantine, Snapshot, now
+from registry.schema import Deployment, Model, Project, Quarantine, now
 from registry.session import transaction
 from registry.strategies import live
-from registry.values import (
-    Artifact,
-    Decision,
-    DeployResult,
-    Evidence,
-    ModelRecord,
-    Pruning,
-    SnapshotRecord,
-    Terms,
-    Verdict,
-)
-from registry.vocabulary import Sampling, Status, Strategy, Task
-
-Row = TypeVar("Row", Project, Model)
-
-DONE = (Status.TRAINED, Status.PRUNED)  # what such a model is does not change any more
-UNDECIDED = (Status.RUNNING, Status.FAILED)  # one whose process was given up for lost may still come to an end
-
-
-def record_snapshot(
-    project_name: str,
-    task: Task,
-    *,
-    relation_name: str,
-    y_column_names: list[str],
-    test_size: float,
-    test_sampling: Sampling,
-    seed: int,
-    train_rows: int,
-    test_rows: int,
-    columns: list[dict[str, Any]],
-    preprocess: dict[str, dict[str, Any]],
-    statistics: list[dict[str, Any]],
-    golden_rows: list[list[Any]],
-    artifact: Artifact,
-    hashes: Artifact,
-    request_key: str,
-) -> SnapshotRecord:
-    """Remembers frozen rows; the project is made with its first snapshot.
-
-    Raises:
-        TaskMismatch: the project exists with the other task.
-    """
-    with transaction(write=True) as session:
-        new = Project(name=project_name, task=task)
-        project = _made_once(session, select(Project).where(Project.name == project_name), new)
-        if project.task != task:
-            raise TaskMismatch(project_name, project.task, task)
-        snapshot = Snapshot(
-            project_id=project.id,
-            relation_name=relation_name,
-            y_column_names=y_column_names,
-            test_size=test_size,
-            test_sampling=test_sampling,
-            seed=seed,
-            train_rows=train_rows,
-            test_rows=test_rows,
-            columns=columns,
-            preprocess=preprocess,
-            statistics=statistics,
-            golden_rows=golden_rows,
-            artifact_uri=artifact.uri,
-            artifact_sha256=artifact.sha256,
-            artifact_bytes=artifact.bytes,
-            hashes_uri=hashes.uri,
-            hashes_sha256=hashes.sha256,
-            hashes_bytes=hashes.bytes,
-            request_key=request_key,
-        )
-        session.add(snapshot)
-        session.flush()
-        return snapshot_record(snapshot)
-
-
-def start_model(
-    snapshot: SnapshotRecord, algorithm: str, hyperparams: dict[str, Any], request_key: str, *, again: bool = True
-) -> ModelRecord:
-    """A candidate that is being trained; the same key again is the same candidate, as it is if it is trained, and begun
-    anew if it failed or was cancelled. `again`: False: one that was cancelled stays that, its run is about to end.
-
-    Raises:
-        Pruned: the rows of its snapshot are gone.
-    """
-    with transaction(write=True) as session:
-        rows = select(Snapshot.pruned_at).where(Snapshot.id == snapshot.id).with_for_update(read=True)
-        if session.scalars(rows).one() is not None:  # the lock keeps a prune from taking them from now on
-            raise Pruned(f"the rows of snapshot {snapshot.id} are gone, it was pruned: train on a relation")
-        new = Model(
-            project_id=snapshot.project_id,
-            snapshot_id=snapshot.id,
-            algorithm=algorithm,
-            hyperparams=hyperparams,
-            preprocessing={},
-            metrics={},
-            request_key=request_key,
-            status=Status.RUNNING,
-        )
-        model = _made_once(session, select(Model).where(Model.request_key == request_key), new)
-        if model.status not in DONE and (again or model.status is not Status.CANCELLED):
-            model.status, model.reason, model.finished_at = Status.RUNNING, None, None
-            model.snapshot_id, model.heartbeat_at = snapshot.id, now()
-            session.flush()
-        return model_record(model)
-
-
-def finish_model(
-    model_id: int,
-    *,
-    hyperparams: dict[str, Any],
-    preprocessing: dict[str, dict[str, Any]],
-    score: float,
-    metrics: dict[str, float],
-    golden: list[Any],
-    artifact: Artifact,
-    mlflow_run_id: str,
-    mlflow_model_id: str,
-) -> ModelRecord:
-    """A candidate that was fitted, scored and saved: from now on any strategy may choose it. It is trained once.
-
-    `hyperparams` are those that it was fitted with, a search's winners among them; `golden` is what it answers for the
-    snapshot's golden rows.
-    """
-    with transaction(write=True) as session:
-        model = _model(session, model_id)
-        if model.status in UNDECIDED:  # a trained one may be live: what it is does not change any more
-            model.status, model.reason, model.finished_at = Status.TRAINED, None, now()
-            model.hyperparams, model.preprocessing = hyperparams, preprocessing
-            model.score, model.metrics, model.golden = score, metrics, golden
-            model.artifact_uri, model.artifact_sha256 = artifact.uri, artifact.sha256
-            model.artifact_bytes = artifact.bytes
-            model.mlflow_run_id, model.mlflow_model_id = mlflow_run_id, mlflow_model_id
-            session.flush()
-        return model_record(model)
-
-
-def fail_model(model_id: int, reason: str, mlflow_run_id: str | None) -> ModelRecord:
-    with transaction(write=True) as session:
-        model = _model(session, model_id)
-        if model.status in UNDECIDED:  # another try of the same candidate may have done it
-            model.status, model.finished_at = Status.FAILED, now()
-            model.reason, model.mlflow_run_id = reason, mlflow_run_id
-            session.flush()
-        return model_record(model)
-
-
-def beat(request_prefix: str) -> None:
-    """The process that trains these candidates is alive."""
-    with transaction(write=True) as session:
-        session.execute(update(Model).where(*_running(request_prefix)).values(heartbeat_at=now()))
-
-
-def cancel_models(request_prefix: str, reason: str) -> None:
-    """What is being trained of one run is given up; a retry of the run may begin it anew."""
-    with transaction(write=True) as session:
-        given_up = {"status": Status.CANCELLED, "reason": reason, "finished_at": now()}
-        session.execute(update(Model).where(*_running(request_prefix)).values(given_up))
-
-
-def fail_lost(model_id: int, silent_since: datetime) -> bool:
-    """Records a candidate as failed of whose process nothing was heard since then; False if it was heard, or ended."""
-    with transaction(write=True) as session:
-        reason = f"its process was lost: there was no sign of it since {silent_since:%Y-%m-%d %H:%M:%S} UTC"
-        lost = update(Model).where(Model.id == model_id, Model.status == Status.RUNNING, last_sign() <= silent_since)
-        done = session.execute(lost.values(status=Status.FAILED, reason=reason, finished_at=now()).returning(Model.id))
-        return done.first() is not None
-
-
-def mark_mirrored(project_id: int, seq: int) -> None:
-    """MLflow's alias was made to name what this deployment made live."""
-    with transaction(write=True) as session:
-        behind = or_(Project.mirrored_seq.is_(None), Project.mirrored_seq < seq)
-        session.execute(update(Project).where(Project.id == project_id, behind).values(mirrored_seq=seq))
-
-
-def prune(project_name: str, keep: Keep) -> Pruning:
-    """No strategy may choose what is not kept from now on; its files are to be deleted afterwards.
-
-    Raises:
-        UnknownProject: there is no such project.
-    """
-    with transaction(write=True) as session:
-        project = _locked(session, Project.name == project_name)
-        if project is None:
-            raise unknown_project(session, project_name)
-        # Whoever begins a candidate on one of these snapshots came before, and is seen, or is refused afterwards.
-        session.execute(select(Snapshot.id).where(Snapshot.project_id == project.id).with_for_update()).all()
-        models = prunable_models(session, project.id, keep)
-        for model in models:
-            model.status = Status.PRUNED
-        snapshots = prunable_snapshots(session, project.id, {model.id for model in models})
-        for snapshot in snapshots:
-            snapshot.pruned_at = now()
-        return Pruning(tuple(model.id for model in models), tuple(snapshot.id for snapshot in snapshots))
-
-
-def forget_model_files(model_id: int) -> None:
-    """The files of a pruned model are gone, in MLflow too."""
-    with transaction(write=True) as session:
-        model = _model(session, model_id)
-        assert model.status is Status.PRUNED, "only what was pruned loses its files"
-        model.artifact_uri = model.artifact_sha256 = model.artifact_bytes = None
-        model.mlflow_run_id = model.mlflow_model_id = None
-
-
-def forget_snapshot_files(snapshot_id: int) -> None:
-    """The files of a pruned snapshot are gone."""
-    with transaction(write=True) as session:
-        snapshot = session.get_one(Snapshot, snapshot_id)
-        assert snapshot.pruned_at is not None, "only what was pruned loses its files"
-        snapshot.artifact_uri = snapshot.hashes_uri = ""
+from registry.values import Decision, DeployResult, Evidence, ModelRecord, Terms, Verdict
+from registry.vocabulary import Status, Strategy
 
 
 def promote(
@@ -244,53 +31,27 @@ def promote(
     decided_by: str,
     code_version: str,
 ) -> Decision:
-    """The automatic deploy: writes the receipt of a verdict, and the deployment if it says so, both or neither.
+    """The automatic deploy: write the receipt of a verdict, and the deployment if it says so, both or neither.
 
-    The same key again for the same model adds nothing and answers what was decided.
+    The same key again for the same model adds nothing and returns what was decided.
 
     Raises:
         UnknownModel: there is no such model.
         ChoiceChanged: another model than the evidence's is live by now, one of the two came into quarantine, or the
             challenger was pruned.
     """
+    key = attempt(request_key, challenger_id)
     with transaction(write=True) as session:
-        owner = select(Model.project_id).where(Model.id == challenger_id).scalar_subquery()
-        project = _locked(session, Project.id == owner)
-        if project is None:
-            raise UnknownModel(challenger_id)
-        incumbent = session.scalar(live(project.id))
-        live_id = incumbent.id if incumbent else None
-        key = attempt(request_key, challenger_id)
-        if done := session.scalar(select(DecisionRow).where(DecisionRow.request_key == key)):
-            return _decision(project, done, live_id)
-        challenger = _model(session, challenger_id)
-        held = incumbent is not None and incumbent.quarantine is not None
-        if (live_id, held) != (evidence.live_model_id, evidence.live_quarantined):
-            raise ChoiceChanged(f"model {live_id} of {project.name!r} is live by now")
-        if verdict.deploy and challenger.quarantine is not None:
-            raise ChoiceChanged(f"model {challenger_id} of {project.name!r} is in quarantine by now")
-        if verdict.deploy and challenger.status is not Status.TRAINED:
-            raise ChoiceChanged(f"model {challenger_id} of {project.name!r} is {challenger.status} by now")
-        low, high = evidence.interval or (None, None)
+        project = _lock_project_of(session, challenger_id)
+        if done := _decision(session, key):
+            return done
+        challenger, incumbent = model_row(session, challenger_id), session.scalar(live(project.id))
+        _check_unchanged(project, challenger, incumbent, evidence, verdict)
         row = DecisionRow(
+            **_columns(evidence),
             project_id=project.id,
             challenger_id=challenger_id,
-            live_model_id=live_id,
-            candidate_ids=list(evidence.candidate_ids),
-            basis=evidence.basis,
-            challenger_score=evidence.challenger_score,
-            live_score=evidence.live_score,
-            baseline_score=evidence.baseline_score,
-            rows_compared=evidence.rows_compared,
-            rows_excluded=evidence.rows_excluded,
-            live_quarantined=evidence.live_quarantined,
-            interval_low=low,
-            interval_high=high,
-            compare=terms.compare,
-            min_improvement=terms.min_improvement,
-            confidence=terms.confidence,
-            must_beat_baseline=terms.must_beat_baseline,
-            min_rows=terms.min_rows,
+            terms=terms,
             deployed=verdict.deploy,
             reason=verdict.reason,
             decided_by=decided_by,
@@ -298,29 +59,26 @@ def promote(
             request_key=key,
         )
         session.add(row)
-        if verdict.deploy:
-            _append(session, project, challenger, Strategy.NEW_SCORE, key, decided_by)
-        session.flush()
-        return _decision(project, row, challenger_id if verdict.deploy else live_id)
+        if not verdict.deploy:
+            session.flush()
+            return _decision_of(row, project, incumbent, None)
+        added = _append(session, project, challenger, Strategy.NEW_SCORE, key, decided_by)
+        return _decision_of(row, project, challenger, deploy_result(added, project, challenger, incumbent))
 
 
-def decided(request_key: str, challenger_id: int) -> Decision | None:
-    """What an earlier try decided about the same model, with what is live now."""
+def find_decision(request_key: str, challenger_id: int) -> Decision | None:
+    """Return what an earlier try decided about the same model, with what is live now; None if there was no such try."""
     with transaction() as session:
-        done = session.scalar(select(DecisionRow).where(DecisionRow.request_key == attempt(request_key, challenger_id)))
-        if done is None:
-            return None
-        incumbent = session.scalar(live(done.project_id))
-        return _decision(session.get_one(Project, done.project_id), done, incumbent.id if incumbent else None)
+        return _decision(session, attempt(request_key, challenger_id))
 
 
 def attempt(request_key: str, challenger_id: int) -> str:
-    """The key of a decision. The model is part of it: a retry may have found a better one, to be decided about anew."""
+    """The key of a decision. The model is part of it: a retry may have found a better one, which has its own."""
     return f"{request_key}:{challenger_id}"
 
 
 def deploy(
-    wish: DeployRequest,
+    request: DeployRequest,
     *,
     seen: tuple[int, int | None] | None = None,
     forced: bool = False,
@@ -329,7 +87,7 @@ def deploy(
     request_key: str,
     deployed_by: str,
 ) -> DeployResult:
-    """Makes the choice of a wish live; choosing what is live already adds nothing. The same key again adds nothing.
+    """Make the choice of a request live; choosing what is live already adds nothing. The same key again adds nothing.
 
     `seen` is the choice that was looked at and proven, and the model that was live then: where one of them is another
     by now, nothing is done. `quarantine` puts the model that was live into quarantine for that `reason`, in the same
@@ -341,35 +99,44 @@ def deploy(
         ChoiceChanged: the choice or the live model is not what was `seen`.
     """
     with transaction(write=True) as session:
-        project = _locked(session, Project.name == wish.project_name)
-        if project is None:
-            raise unknown_project(session, wish.project_name)
-        if done := _recorded(session, request_key):
-            if (done.project_name, done.strategy) != (wish.project_name, wish.strategy):
-                raise RegistryConflict(
-                    f"request {request_key} deployed {done.project_name!r} by {done.strategy} before"
-                )
-            return done
+        project = lock_project_named(session, request.project_name)
+        if done := _result(session, Deployment.request_key == request_key):
+            return _answer_again(done, request, request_key)
         incumbent = session.scalar(live(project.id))
-        chosen = choose(session, project, wish, incumbent)
-        changed = incumbent is None or chosen.id != incumbent.id
+        chosen = choose(session, project, request, incumbent)
         if seen not in (None, (chosen.id, incumbent.id if incumbent else None)):
-            raise ChoiceChanged(f"{wish.strategy} chooses model {chosen.id} of {project.name!r} by now")
-        if changed:
-            _append(session, project, chosen, wish.strategy, request_key, deployed_by, forced=forced, reason=reason)
-        if changed and quarantine and incumbent is not None:
+            raise ChoiceChanged(f"{request.strategy} chooses model {chosen.id} of {project.name!r} by now")
+        if incumbent is not None and chosen.id == incumbent.id:
+            return _unchanged(session, project, chosen, request)
+        row = _append(
+            session, project, chosen, request.strategy, request_key, deployed_by, forced=forced, reason=reason
+        )
+        if quarantine and incumbent is not None:
             _hold(session, incumbent, reason or "", deployed_by)
-        return _result(project, wish.strategy, chosen, incumbent.id if incumbent else None, changed=changed)
+        return deploy_result(row, project, chosen, incumbent)
 
 
-def recorded(request_key: str) -> DeployResult | None:
-    """What an earlier try of the same deploy did; None if there was none."""
+def find_deployment(request_key: str) -> DeployResult | None:
+    """Return what an earlier try of the same deploy did; None if there was no such try."""
     with transaction() as session:
-        return _recorded(session, request_key)
+        return _result(session, Deployment.request_key == request_key)
+
+
+def find_deployment_at(project_name: str, seq: int) -> DeployResult | None:
+    """Return the deployment of a project that has this `seq`; None if there is none."""
+    with transaction() as session:
+        return _result(session, and_(Project.name == project_name, Deployment.seq == seq))
+
+
+def mark_mirrored(project_id: int, seq: int) -> None:
+    """Record that MLflow's alias names what this deployment made live."""
+    with transaction(write=True) as session:
+        behind = or_(Project.mirrored_seq.is_(None), Project.mirrored_seq < seq)
+        session.execute(update(Project).where(Project.id == project_id, behind).values(mirrored_seq=seq))
 
 
 def quarantine(model_id: int, reason: str, *, by: str) -> ModelRecord:
-    """No strategy may choose the model from now on, whatever its score; one that is live stays live.
+    """Let no strategy choose the model from now on, whatever its score; one that is live stays live.
 
     Raises:
         UnknownModel: there is no such model.
@@ -385,7 +152,7 @@ def quarantine(model_id: int, reason: str, *, by: str) -> ModelRecord:
 
 
 def release(model_id: int, *, by: str) -> ModelRecord:
-    """Every strategy may choose the model again.
+    """Let every strategy choose the model again.
 
     Raises:
         UnknownModel: there is no such model.
@@ -403,23 +170,40 @@ def release(model_id: int, *, by: str) -> ModelRecord:
         return model_record(model)
 
 
-def _made_once(session: Session, wanted: Select[tuple[Row]], new: Row) -> Row:
-    """The row that is wanted, or the new one in its place."""
-    found = session.scalar(wanted)
-    if found is not None:
-        return found
-    with suppress(IntegrityError), session.begin_nested():  # another process may have made it since
-        session.add(new)
-    return session.scalars(wanted).one()
+def _lock_project_of(session: Session, model_id: int) -> Project:
+    """Raises: UnknownModel."""
+    owner = select(Model.project_id).where(Model.id == model_id).scalar_subquery()
+    project = lock_project(session, Project.id == owner)
+    if project is None:
+        raise UnknownModel(model_id)
+    return project
 
 
-def _locked(session: Session, which: Any) -> Project | None:
-    """The project, ours alone until the transaction ends."""
-    return session.scalar(update(Project).where(which).values(revision=Project.revision + 1).returning(Project))
+def _model_of_locked_project(session: Session, model_id: int) -> Model:
+    """Return the model as it is once its project is locked, so that no deploy comes in between."""
+    lock_project(session, Project.id == model_row(session, model_id).project_id)
+    return session.get_one(Model, model_id, populate_existing=True)
 
 
-def _running(request_prefix: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return Model.status == Status.RUNNING, Model.request_key.startswith(request_prefix, autoescape=True)
+def _check_unchanged(
+    project: Project, challenger: Model, incumbent: Model | None, evidence: Evidence, verdict: Verdict
+) -> None:
+    """Raises: ChoiceChanged: the verdict is about models that are not as they were measured."""
+    live_id = incumbent.id if incumbent else None
+    held = incumbent is not None and incumbent.quarantine is not None
+    if (live_id, held) != (evidence.live_model_id, evidence.live_quarantined):
+        raise ChoiceChanged(f"model {live_id} of {project.name!r} is live by now")
+    if verdict.deploy and challenger.quarantine is not None:
+        raise ChoiceChanged(f"model {challenger.id} of {project.name!r} is in quarantine by now")
+    if verdict.deploy and challenger.status is not Status.TRAINED:
+        raise ChoiceChanged(f"model {challenger.id} of {project.name!r} is {challenger.status} by now")
+
+
+def _columns(evidence: Evidence) -> dict[str, object]:
+    """The columns of a decision that hold its evidence; the reason of the verdict has the obstacle."""
+    columns = asdict(evidence)
+    del columns["obstacle"]
+    return columns
 
 
 def _append(
@@ -432,22 +216,22 @@ def _append(
     *,
     forced: bool = False,
     reason: str | None = None,
-) -> None:
+) -> Deployment:
     newest = session.scalar(select(func.max(Deployment.seq)).where(Deployment.project_id == project.id))
-    session.add(
-        Deployment(
-            project_id=project.id,
-            seq=(newest or 0) + 1,
-            model_id=model.id,
-            algorithm=model.algorithm,
-            strategy=strategy,
-            forced=forced,
-            reason=reason,
-            request_key=request_key,
-            deployed_by=deployed_by,
-        )
+    row = Deployment(
+        project_id=project.id,
+        seq=(newest or 0) + 1,
+        model_id=model.id,
+        algorithm=model.algorithm,
+        strategy=strategy,
+        forced=forced,
+        reason=reason,
+        request_key=request_key,
+        deployed_by=deployed_by,
     )
+    session.add(row)
     session.flush()
+    return row
 
 
 def _hold(session: Session, model: Model, reason: str, by: str) -> None:
@@ -456,42 +240,60 @@ def _hold(session: Session, model: Model, reason: str, by: str) -> None:
         session.flush()
 
 
-def _decision(project: Project, row: DecisionRow, live_id: int | None) -> Decision:
-    interval = None if row.interval_low is None or row.interval_high is None else (row.interval_low, row.interval_high)
-    return Decision(
-        project.name, row.challenger_id, row.deployed, live_id, row.live_model_id, row.reason, row.id, interval
-    )
-
-
-def _recorded(session: Session, request_key: str) -> DeployResult | None:
-    """What an earlier try of the same request did."""
-    deployment = session.scalar(select(Deployment).where(Deployment.request_key == request_key))
-    if deployment is None:
+def _decision(session: Session, key: str) -> Decision | None:
+    """Return what was decided with this key, with what is live now."""
+    row = session.scalar(select(DecisionRow).where(DecisionRow.request_key == key))
+    if row is None:
         return None
-    before = select(Deployment.model_id).where(
-        Deployment.project_id == deployment.project_id, Deployment.seq == deployment.seq - 1
+    project, incumbent = session.get_one(Project, row.project_id), session.scalar(live(row.project_id))
+    return _decision_of(row, project, incumbent, _result(session, Deployment.request_key == key))
+
+
+def _decision_of(
+    row: DecisionRow, project: Project, now_live: Model | None, deployment: DeployResult | None
+) -> Decision:
+    return record(
+        Decision,
+        row,
+        project_name=project.name,
+        live_model_id=now_live.id if now_live else None,
+        previous_model_id=row.live_model_id,
+        deployment=deployment,
     )
-    project = session.get_one(Project, deployment.project_id)
-    return _result(
-        project, deployment.strategy, _model(session, deployment.model_id), session.scalar(before), changed=True
+
+
+def _result(session: Session, which: ColumnElement[bool]) -> DeployResult | None:
+    """Return the newest of these deployments as the deploy that added it returned it."""
+    earlier, previous = aliased(Deployment), aliased(Model)
+    statement = (
+        select(Deployment, Project, Model, previous)
+        .join(Project, Project.id == Deployment.project_id)
+        .join(Model, Model.id == Deployment.model_id)
+        .outerjoin(earlier, and_(earlier.project_id == Deployment.project_id, earlier.seq == Deployment.seq - 1))
+        .outerjoin(previous, previous.id == earlier.model_id)
+        .where(which)
+        .order_by(Deployment.seq.desc())
+        .limit(1)
     )
+    row = session.execute(statement).tuples().first()
+    return deploy_result(*row) if row else None
 
 
-def _result(
-    project: Project, strategy: Strategy, model: Model, previous_model_id: int | None, *, changed: bool
-) -> DeployResult:
-    return DeployResult(project.name, strategy, model.algorithm, model.id, score_of(model), previous_model_id, changed)
+def _answer_again(done: DeployResult, request: DeployRequest, request_key: str) -> DeployResult:
+    """Raises: RegistryConflict: the key is that of another request."""
+    if (done.project_name, done.strategy) != (request.project_name, request.strategy):
+        raise RegistryConflict(f"request {request_key} deployed {done.project_name!r} by {done.strategy} before")
+    return done
 
 
-def _model(session: Session, model_id: int) -> Model:
-    model = session.get(Model, model_id) if 0 < model_id < ID_LIMIT else None
-    if model is None:
-        raise UnknownModel(model_id)
-    return model
-
-
-def _model_of_locked_project(session: Session, model_id: int) -> Model:
-    """So that a deploy comes before or after, and not between."""
-    project_id = _model(session, model_id).project_id
-    _locked(session, Project.id == project_id)
-    return session.get_one(Model, model_id, populate_existing=True)
+def _unchanged(session: Session, project: Project, chosen: Model, request: DeployRequest) -> DeployResult:
+    """Return the deployment that made the chosen model live, as the result of a request that changes nothing."""
+    newest = _result(session, Deployment.project_id == project.id)
+    assert newest is not None, "a model is live, so there is a deployment"
+    return replace(
+        newest,
+        strategy=request.strategy,
+        previous_model_id=chosen.id,
+        previous_score=chosen.score,
+        changed=False,
+    )

@@ -7,22 +7,21 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from registry.errors import (
-    NothingDeployed,
-    NothingToTrainOn,
-    UnknownDecision,
-    UnknownModel,
-    UnknownProject,
-    UnknownSnapshot,
+from registry.errors import NothingDeployed, NothingToTrainOn, UnknownDecision, UnknownModel
+from registry.records import (
+    decision_record,
+    deployment_record,
+    model_record,
+    project_record,
+    record,
+    snapshot_record,
 )
-from registry.records import artifact_of, decision_record, model_record, project_record, score_of, snapshot_record
+from registry.rows import ID_LIMIT, model_row, project_row, snapshot_row
 from registry.schema import Decision, Deployment, Model, Project, Snapshot
 from registry.session import exists, transaction
 from registry.strategies import TRAINED, live
 from registry.values import DecisionRecord, DeploymentRecord, LiveModel, ModelRecord, ProjectRecord, SnapshotRecord
 from registry.vocabulary import Status
-
-ID_LIMIT = 2**63  # no database takes a larger id
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def find_project(name: str) -> ProjectRecord | None:
 def project(name: str) -> ProjectRecord:
     """Raises: UnknownProject."""
     with transaction() as session:
-        return _project(session, name)
+        return project_record(project_row(session, name))
 
 
 def projects() -> list[ProjectSummary]:
@@ -81,15 +80,15 @@ def projects() -> list[ProjectSummary]:
     with transaction() as session:
         return [
             ProjectSummary(
-                row.name,
-                row.task,
-                count,
-                model and model.id,
-                model and model.algorithm,
-                model and model.score,
-                deployment and deployment.strategy,
-                deployment and deployment.deployed_at,
-                model and model.quarantine,
+                project_name=row.name,
+                task=row.task,
+                trained_models=count,
+                model_id=model and model.id,
+                algorithm_name=model and model.algorithm,
+                score=model and model.score,
+                strategy=deployment and deployment.strategy,
+                deployed_at=deployment and deployment.deployed_at,
+                quarantine=model and model.quarantine,
             )
             for row, count, deployment, model in session.execute(statement).tuples()
         ]
@@ -108,23 +107,20 @@ def run_models(project_name: str, request_prefix: str) -> list[ModelRecord]:
 def model(model_id: int) -> ModelRecord:
     """Raises: UnknownModel."""
     with transaction() as session:
-        row = session.get(Model, model_id) if 0 < model_id < ID_LIMIT else None
-        if row is None:
-            raise UnknownModel(model_id)
-        return model_record(row)
+        return model_record(model_row(session, model_id))
 
 
 def live_model(project_name: str) -> ModelRecord | None:
     """The model that answers for this project now; None when nothing is deployed. Raises: UnknownProject."""
     with transaction() as session:
-        row = session.scalar(live(_project(session, project_name).id))
+        row = session.scalar(live(project_row(session, project_name).id))
         return model_record(row) if row else None
 
 
 def live_deployment(project_name: str) -> LiveModel:
     """What answers for this project now. Raises: UnknownProject, NothingDeployed."""
     with transaction() as session:
-        project = _project(session, project_name)
+        project = project_row(session, project_name)
         statement = (
             select(Deployment.seq, Model, Snapshot.y_column_names)
             .join(Model, Model.id == Deployment.model_id)
@@ -137,18 +133,8 @@ def live_deployment(project_name: str) -> LiveModel:
         if row is None:
             raise NothingDeployed(project_name)
         seq, model, targets = row
-        artifact = artifact_of(model)
-        assert artifact is not None, "the table lets no trained model be without one"
-        return LiveModel(
-            model.id,
-            model.algorithm,
-            score_of(model),
-            seq,
-            project.name,
-            project.task,
-            tuple(targets),
-            model.snapshot_id,
-            artifact,
+        return record(
+            LiveModel, model, seq=seq, project_name=project.name, task=project.task, y_column_names=tuple(targets)
         )
 
 
@@ -158,31 +144,17 @@ def history(project_name: str, limit: int | None = None) -> list[DeploymentRecor
         statement = (
             select(Deployment, Model)
             .join(Model, Model.id == Deployment.model_id)
-            .where(Deployment.project_id == _project(session, project_name).id)
+            .where(Deployment.project_id == project_row(session, project_name).id)
             .order_by(Deployment.seq.desc())
             .limit(limit)
         )
-        return [
-            DeploymentRecord(
-                deployment.seq,
-                deployment.strategy,
-                row.algorithm,
-                row.id,
-                score_of(row),
-                deployment.deployed_at,
-                deployment.deployed_by,
-                deployment.forced,
-                deployment.reason,
-                row.quarantine,
-            )
-            for deployment, row in session.execute(statement).tuples()
-        ]
+        return [deployment_record(*row) for row in session.execute(statement).tuples()]
 
 
 def decisions(project_name: str) -> list[DecisionRecord]:
     """Every automatic deploy that was tried in a project, the newest first. Raises: UnknownProject."""
     with transaction() as session:
-        return _decisions(session, Decision.project_id == _project(session, project_name).id)
+        return _decisions(session, Decision.project_id == project_row(session, project_name).id)
 
 
 def decision_for(model_id: int) -> DecisionRecord | None:
@@ -216,7 +188,7 @@ def unfinished_pruning(project_name: str) -> tuple[list[ModelRecord], list[Snaps
     left = or_(Model.artifact_uri.is_not(None), Model.mlflow_run_id.is_not(None))
     models = _models(project_name, and_(Model.status == Status.PRUNED, left))
     with transaction() as session:
-        of_project = Snapshot.project_id == _project(session, project_name).id
+        of_project = Snapshot.project_id == project_row(session, project_name).id
         rows = select(Snapshot).where(of_project, Snapshot.pruned_at.is_not(None), Snapshot.artifact_uri != "")
         return models, [snapshot_record(row) for row in session.scalars(rows.order_by(Snapshot.id))]
 
@@ -225,7 +197,7 @@ def trainings(project_name: str) -> dict[str, Training]:
     """What is known of every training of a project, by the key that MLflow's runs carry. Raises: UnknownProject."""
     with transaction() as session:
         found: dict[str, Training] = {}
-        models = select(Model).where(Model.project_id == _project(session, project_name).id).order_by(Model.id)
+        models = select(Model).where(Model.project_id == project_row(session, project_name).id).order_by(Model.id)
         for row in session.scalars(models):
             key = row.request_key.rpartition(":")[0]
             before = found.get(key, Training((), False, row.created_at))
@@ -238,7 +210,7 @@ def trainings(project_name: str) -> dict[str, Training]:
 def mirrored_seq(project_name: str) -> int | None:
     """The newest deployment that MLflow's alias was made to name; None: none was. Raises: UnknownProject."""
     with transaction() as session:
-        return session.scalar(select(Project.mirrored_seq).where(Project.id == _project(session, project_name).id))
+        return session.scalar(select(Project.mirrored_seq).where(Project.id == project_row(session, project_name).id))
 
 
 def golden(model_id: int) -> tuple[list[list[Any]], list[Any]]:
@@ -258,20 +230,13 @@ def golden(model_id: int) -> tuple[list[list[Any]], list[Any]]:
 def snapshot(snapshot_id: int) -> SnapshotRecord:
     """Raises: UnknownSnapshot."""
     with transaction() as session:
-        return snapshot_record(_snapshot(session, snapshot_id))
+        return snapshot_record(snapshot_row(session, snapshot_id))
 
 
 def snapshot_statistics(snapshot_id: int) -> list[dict[str, Any]]:
     """Those of each column, in order. Raises: UnknownSnapshot."""
     with transaction() as session:
-        return _snapshot(session, snapshot_id).statistics
-
-
-def _snapshot(session: Session, snapshot_id: int) -> Snapshot:
-    row = session.get(Snapshot, snapshot_id) if 0 < snapshot_id < ID_LIMIT else None
-    if row is None:
-        raise UnknownSnapshot(snapshot_id)
-    return row
+        return snapshot_row(session, snapshot_id).statistics
 
 
 def find_snapshot(request_key: str) -> SnapshotRecord | None:
@@ -290,7 +255,7 @@ def newest_snapshot(project_name: str) -> SnapshotRecord:
     with transaction() as session:
         statement = (
             select(Snapshot)
-            .where(Snapshot.project_id == _project(session, project_name).id)
+            .where(Snapshot.project_id == project_row(session, project_name).id)
             .order_by(Snapshot.id.desc())
             .limit(1)
         )
@@ -311,16 +276,11 @@ def _decisions(session: Session, which: ColumnElement[bool]) -> list[DecisionRec
     return [decision_record(*row) for row in session.execute(statement).tuples()]
 
 
-def _project(session: Session, name: str) -> ProjectRecord:
-    row = session.scalar(select(Project).where(Project.name == name))
-    if row is None:
-        raise UnknownProject(name, session.scalars(select(Project.name).order_by(Project.name)))
-    return project_record(row)
-
-
 def _models(project_name: str, which: ColumnElement[bool]) -> list[ModelRecord]:
     with transaction() as session:
         statement = (
-            select(Model).where(Model.project_id == _project(session, project_name).id, which).order_by(Model.id.desc())
+            select(Model)
+            .where(Model.project_id == project_row(session, project_name).id, which)
+            .order_by(Model.id.desc())
         )
         return [model_record(row) for row in session.scalars(statement)]

@@ -1,89 +1,65 @@
-"""Rows of the registry to the frozen values that leave it."""
+"""Rows of the registry to the frozen values that leave it, field by field name."""
 
-from registry.schema import Decision, Model, Project, Snapshot
-from registry.values import Artifact, DecisionRecord, Evidence, ModelRecord, ProjectRecord, SnapshotRecord, Terms
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from registry.schema import Decision, Deployment, Model, Project, Snapshot
+from registry.values import (
+    DecisionRecord,
+    DeploymentRecord,
+    DeployResult,
+    Evidence,
+    ModelRecord,
+    ProjectRecord,
+    SnapshotRecord,
+)
+
+Value = TypeVar("Value")
+
+
+def record(kind: type[Value], row: Any, **more: Any) -> Value:
+    """Return a value whose fields are the row's attributes of the same names, or are given in `more`."""
+    return kind(**{field.name: getattr(row, field.name) for field in fields(kind) if field.name not in more} | more)  # type: ignore[arg-type]
 
 
 def project_record(row: Project) -> ProjectRecord:
-    return ProjectRecord(row.id, row.name, row.task, row.created_at)
+    return record(ProjectRecord, row)
 
 
 def snapshot_record(row: Snapshot) -> SnapshotRecord:
-    return SnapshotRecord(
-        row.id,
-        row.project_id,
-        row.relation_name,
-        tuple(row.y_column_names),
-        row.test_size,
-        row.test_sampling,
-        row.seed,
-        row.train_rows,
-        row.test_rows,
-        tuple(row.columns),
-        row.preprocess,
-        Artifact(row.artifact_uri, row.artifact_sha256, row.artifact_bytes),
-        Artifact(row.hashes_uri, row.hashes_sha256, row.hashes_bytes),
-        row.pruned_at,
-    )
+    return record(SnapshotRecord, row, y_column_names=tuple(row.y_column_names), columns=tuple(row.columns))
 
 
 def model_record(row: Model) -> ModelRecord:
-    return ModelRecord(
-        row.id,
-        row.project_id,
-        row.snapshot_id,
-        row.algorithm,
-        row.hyperparams,
-        row.preprocessing,
-        row.status,
-        row.score,
-        row.metrics,
-        row.reason,
-        artifact_of(row),
-        row.mlflow_run_id,
-        row.mlflow_model_id,
-        row.created_at,
-        row.quarantine,
-        row.finished_at,
+    return record(ModelRecord, row)
+
+
+def deployment_record(row: Deployment, model: Model) -> DeploymentRecord:
+    return record(DeploymentRecord, row, algorithm_name=row.algorithm, score=model.score, quarantine=model.quarantine)
+
+
+def deploy_result(row: Deployment, project: Project, model: Model, previous: Model | None) -> DeployResult:
+    """Return what a deploy answers that added this row; `previous` is the model that was live before it."""
+    return record(
+        DeployResult,
+        row,
+        project_name=project.name,
+        algorithm_name=row.algorithm,
+        score=model.score,
+        previous_model_id=previous.id if previous else None,
+        previous_score=previous.score if previous else None,
+        changed=True,
+        planned=False,
+        warning=None,
     )
 
 
 def decision_record(row: Decision, project_name: str, algorithm_name: str) -> DecisionRecord:
-    interval = None if row.interval_low is None or row.interval_high is None else (row.interval_low, row.interval_high)
-    return DecisionRecord(
-        row.id,
-        project_name,
-        row.challenger_id,
-        algorithm_name,
-        Terms(row.compare, row.min_improvement, row.confidence, row.must_beat_baseline, row.min_rows),
-        Evidence(
-            row.basis,
-            row.live_model_id,
-            tuple(row.candidate_ids),
-            row.challenger_score,
-            row.live_score,
-            row.baseline_score,
-            row.rows_compared,
-            row.rows_excluded,
-            interval,
-            row.live_quarantined,
-        ),
-        row.deployed,
-        row.reason,
-        row.decided_by,
-        row.code_version,
-        row.decided_at,
-        int(row.request_key.rpartition(":")[2]),  # another id than today's where the project was imported
+    return record(
+        DecisionRecord,
+        row,
+        project_name=project_name,
+        algorithm_name=algorithm_name,
+        evidence=record(Evidence, row, candidate_ids=tuple(row.candidate_ids), obstacle=""),
+        seed=int(row.request_key.rpartition(":")[2]),  # an imported model has another id now than when it was decided
     )
-
-
-def score_of(row: Model) -> float:
-    """The score of a deployed model: it was trained, and the table lets no trained model be without one."""
-    assert row.score is not None
-    return row.score
-
-
-def artifact_of(row: Model) -> Artifact | None:
-    if row.artifact_uri is None or row.artifact_sha256 is None or row.artifact_bytes is None:
-        return None
-    return Artifact(row.artifact_uri, row.artifact_sha256, row.artifact_bytes)

@@ -1,4 +1,4 @@
-"""What a prune keeps of a project, and what it takes; `history.prune` asks while every promotion has to wait."""
+"""What a prune keeps of a project, and what it takes; `lifecycle.prune` asks while every promotion has to wait."""
 
 from dataclasses import dataclass
 from datetime import timedelta

@@ -25,8 +25,9 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, composite, mapped_column
 
+from registry.values import Artifact, Terms
 from registry.vocabulary import Basis, Compare, Sampling, Status, Strategy, Task
 
 REVISION = "0003"  # what a registry must be at; the newest file in migrations/versions
@@ -74,6 +75,11 @@ def _closed(kind: type[StrEnum], name: str) -> Enum:
 
 def _trained_only() -> dict[str, Any]:
     return {f"{dialect}_where": text("status = 'trained'") for dialect in ("sqlite", "postgresql")}
+
+
+def _artifact(uri: str | None, sha256: str | None, size: int | None) -> Artifact | None:
+    """Return the artifact of three columns, None where it was never saved or its file is gone."""
+    return None if uri is None or sha256 is None or size is None else Artifact(uri, sha256, size)
 
 
 class Base(DeclarativeBase):
@@ -126,6 +132,8 @@ class Snapshot(Base):
     hashes_uri: Mapped[str] = mapped_column(Text)  # 64 bits of each row, in the order of the file
     hashes_sha256: Mapped[str] = mapped_column(String(64))
     hashes_bytes: Mapped[int] = mapped_column(BigInteger)
+    artifact: Mapped[Artifact] = composite(Artifact, "artifact_uri", "artifact_sha256", "artifact_bytes")
+    hashes: Mapped[Artifact] = composite(Artifact, "hashes_uri", "hashes_sha256", "hashes_bytes")
     request_key: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     pruned_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # from then on its files may be gone
@@ -195,6 +203,7 @@ class Model(Base):
     artifact_uri: Mapped[str | None] = mapped_column(Text)
     artifact_sha256: Mapped[str | None] = mapped_column(String(64))
     artifact_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    artifact: Mapped[Artifact | None] = composite(_artifact, "artifact_uri", "artifact_sha256", "artifact_bytes")
     mlflow_run_id: Mapped[str | None] = mapped_column(String(64))
     mlflow_model_id: Mapped[str | None] = mapped_column(String(64))
     request_key: Mapped[str] = mapped_column(String(200))
@@ -270,9 +279,19 @@ class Decision(Base):
     confidence: Mapped[float | None] = mapped_column(Double)
     must_beat_baseline: Mapped[bool] = mapped_column(Boolean)
     min_rows: Mapped[int] = mapped_column(BigInteger)
+    terms: Mapped[Terms] = composite("compare", "min_improvement", "confidence", "must_beat_baseline", "min_rows")
     deployed: Mapped[bool] = mapped_column(Boolean)
     reason: Mapped[str] = mapped_column(Text)
     decided_by: Mapped[str] = mapped_column(Text)
     code_version: Mapped[str] = mapped_column(Text)
     request_key: Mapped[str] = mapped_column(String(250))
     decided_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        low, high = self.interval_low, self.interval_high
+        return None if low is None or high is None else (low, high)
+
+    @interval.setter
+    def interval(self, ends: tuple[float, float] | None) -> None:
+        self.interval_low, self.interval_high = ends or (None, None)

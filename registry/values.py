@@ -15,6 +15,10 @@ class Artifact:
     sha256: str
     bytes: int
 
+    def __composite_values__(self) -> tuple[str, str, int]:
+        """Return the values of a row's three columns, for SQLAlchemy's `composite`."""
+        return self.uri, self.sha256, self.bytes
+
 
 @dataclass(frozen=True, slots=True)
 class ProjectRecord:
@@ -22,6 +26,28 @@ class ProjectRecord:
     name: str
     task: Task
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewSnapshot:
+    """Rows that were frozen and are to be recorded: SnapshotRecord says what the fields are.
+
+    `statistics` are those of each column; `golden_rows` are the features of some test rows, in the order of training.
+    """
+
+    relation_name: str
+    y_column_names: tuple[str, ...]
+    test_size: float
+    test_sampling: Sampling
+    seed: int
+    train_rows: int
+    test_rows: int
+    columns: list[dict[str, Any]]
+    preprocess: dict[str, dict[str, Any]]
+    statistics: list[dict[str, Any]]
+    golden_rows: list[list[Any]]
+    artifact: Artifact
+    hashes: Artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +141,14 @@ class DeploymentRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeployResult:
-    """What a deploy answers.
+    """The result of a deploy.
 
-    `algorithm_name`, `model_id` and `score` are those of the model that is live now, `previous_model_id` the one that
-    was live before (None: nothing was); `changed` is False when they are the same and no deployment was added.
-    `planned`: this is what would be so; nothing was written.
+    `algorithm_name`, `model_id` and `score` are those of the model that is live now, the `previous_…` ones those of the
+    model that was live before (None: nothing was). `changed` is False when they are the same and no deployment was
+    added. With `planned` nothing was written: this is what would be so.
+
+    `seq` and what follows are those of the deployment that made the model live. Where nothing changed that is an
+    earlier one; in a plan there is none. `warning` is what could not be proven of the model before it went live.
     """
 
     project_name: str
@@ -130,6 +159,13 @@ class DeployResult:
     previous_model_id: int | None
     changed: bool
     planned: bool = False
+    previous_score: float | None = None
+    seq: int | None = None
+    deployed_at: datetime | None = None
+    deployed_by: str | None = None
+    forced: bool = False
+    reason: str | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +184,7 @@ class Evidence:
     """What a challenger was measured to be beside the model that is live.
 
     The scores, the baseline's too, are those on the compared rows; `rows_excluded` of the test rows were in a training.
-    `interval` is that of the challenger's score less the live one's. `said` tells why there is no comparison.
+    `interval` is that of the challenger's score less the live one's. `obstacle` is why there is no comparison.
     """
 
     basis: Basis
@@ -161,7 +197,7 @@ class Evidence:
     rows_excluded: int | None = None
     interval: tuple[float, float] | None = None
     live_quarantined: bool = False
-    said: str = ""
+    obstacle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +212,8 @@ class Verdict:
 class Decision:
     """What became of a run's best candidate; `live_model_id` is the model live afterwards, None if there is none.
 
-    `id` is that of its receipt, None where automatic_deploy is off and nothing was decided.
+    `id` is that of its receipt, None where automatic_deploy is off and nothing was decided. `deployment` is the one
+    that was added, None if none was.
     """
 
     project_name: str
@@ -187,6 +224,7 @@ class Decision:
     reason: str
     id: int | None = None
     interval: tuple[float, float] | None = None
+    deployment: DeployResult | None = None
 
 
 @dataclass(frozen=True, slots=True)

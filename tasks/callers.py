@@ -1,11 +1,13 @@
-"""Who asks: the flow run or the person, and the key that makes a retry the same request."""
+"""Who makes a request, a flow run or a person, and the key that makes a retry the same request.
+
+Prefect is asked only where it is imported already: the way back from the command line works without it.
+"""
 
 import getpass
+import os
 import socket
+import sys
 from uuid import uuid4
-
-from prefect.context import FlowRunContext
-from prefect.runtime import flow_run
 
 from registry.errors import InvalidInput
 
@@ -18,15 +20,31 @@ def checked_switch(name: str, value: bool) -> bool:
 
 
 def request_key() -> str:
-    """The same for every retry of one flow run, another for each call outside of one."""
-    context = FlowRunContext.get()  # not `flow_run.get_id()`: a command that a flow run starts would find its id
+    """Return a key that is the same for every retry of one flow run, and another for each call outside of one.
+
+    A command that a flow run starts is such a call, though it knows the run's id.
+    """
+    if "prefect" not in sys.modules:
+        return uuid4().hex
+    from prefect.context import FlowRunContext  # imported already
+
+    context = FlowRunContext.get()
     return str(context.flow_run.id) if context and context.flow_run else uuid4().hex
 
 
 def requested_by() -> str:
-    """The flow run that asks, or the person at the terminal."""
-    run_id = flow_run.get_id()
+    """Return the flow run that makes the request, or the person at the terminal."""
+    run_id = _flow_run_id()
     return f"flow run {run_id}" if run_id else f"{_user()}@{socket.gethostname()}"
+
+
+def _flow_run_id() -> str | None:
+    """Return the flow run of this process; a process that a flow run started has its id in the environment."""
+    if "prefect" not in sys.modules:
+        return os.environ.get("PREFECT__FLOW_RUN_ID")
+    from prefect.runtime import flow_run  # imported already
+
+    return flow_run.get_id()
 
 
 def _user() -> str:

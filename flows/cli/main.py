@@ -363,11 +363,12 @@ def predict(
 
 
 def _deploy(project_name: str, strategy: str, algorithm_name: str | None, asked: dict[str, Any], as_json: bool) -> None:
-    """Without Prefect: the way back must be open when its server is not."""
+    """Deploy without Prefect and MLflow, which may be away; a process of its own tells them, and nobody waits for it."""
+    from tasks.promotion.announce import announce_in_background  # SQLAlchemy and pandas, which --help does not need
     from tasks.promotion.manual import checked_deploy, deploy, describe
 
     checked = checked_deploy(project_name, strategy, algorithm_name, **asked)
-    result = deploy(checked, uuid4().hex)
+    result = deploy(checked, uuid4().hex, announce_in_background)
     if as_json:
         row = asdict(result)
         print_json({field: row[field] for field in row if field != "planned" or result.planned})  # as it ever was

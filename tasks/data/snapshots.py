@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefect import task
 
-from registry import history, queries
+from registry import lifecycle, queries
 from registry.errors import BadData, Pruned, UnknownColumn
-from registry.values import Artifact, SnapshotRecord
+from registry.values import Artifact, NewSnapshot, SnapshotRecord
 from registry.vocabulary import Sampling, Task
 from tasks.data import sources
 from tasks.data.checks import check_sides, check_strata, checked_rows
@@ -232,11 +232,9 @@ def _record(
     artifact: Artifact,
     hashes: Artifact,
 ) -> SnapshotRecord:
-    return history.record_snapshot(
-        request.project_name,
-        request.task,
+    new = NewSnapshot(
         relation_name=request.relation_name,
-        y_column_names=list(request.y_column_names),
+        y_column_names=request.y_column_names,
         test_size=request.test_size,
         test_sampling=request.test_sampling,
         seed=request.seed,
@@ -248,5 +246,5 @@ def _record(
         golden_rows=frozen.golden_rows,
         artifact=artifact,
         hashes=hashes,
-        request_key=key,
     )
+    return lifecycle.record_snapshot(request.project_name, request.task, new, key)

@@ -10,7 +10,8 @@ import numpy as np
 from registry import queries
 from registry.errors import ArtifactChanged, ArtifactMissing, ArtifactUnusable, BadRows
 from registry.serving.artifacts import load_pipeline, verified
-from registry.serving.inputs import aligned, features
+from registry.serving.features import features
+from registry.serving.inputs import aligned
 from registry.timeouts import with_timeout
 from registry.values import Evidence, ModelRecord, SnapshotRecord, Terms
 from registry.vocabulary import Basis, Compare, Task
@@ -19,7 +20,7 @@ from tasks.data.predicted import _predictions, remember
 from tasks.data.row_hashes import occur_in
 from tasks.estimators.scoring import baseline, key_metric, predictions
 from tasks.promotion.bootstrap import interval
-from tasks.promotion.rule import named
+from tasks.promotion.rule import describe_model
 from tasks.values import Rows
 
 log = logging.getLogger("frontrunner")
@@ -65,10 +66,10 @@ def compare(
             return _recorded(known, task, challenger, live, candidates, terms, seed, same=same)
         return _on_same_rows(known, task, challenger, live, candidates, terms, seed)
     except NotComparable as error:
-        return replace(known, basis=Basis.NOT_COMPARABLE, challenger_score=None, said=str(error))
+        return replace(known, basis=Basis.NOT_COMPARABLE, challenger_score=None, obstacle=str(error))
     except (ArtifactMissing, ArtifactChanged, ArtifactUnusable) as error:
-        said = f"the two could not be compared: {error}"
-        return replace(known, basis=Basis.UNREACHABLE, challenger_score=None, said=said)
+        obstacle = f"the two could not be compared: {error}"
+        return replace(known, basis=Basis.UNREACHABLE, challenger_score=None, obstacle=obstacle)
 
 
 def _is_same_rows(one: ModelRecord, other: ModelRecord) -> bool:
@@ -136,7 +137,7 @@ def _on_same_rows(
     score = key_metric(task, y, _predicted(challenger, rows)[kept], labels)
     live_score = key_metric(task, y, theirs, labels)
     if not np.isfinite(live_score):
-        raise NotComparable(f"{named(live)} predicts numbers that are not finite for these rows: {MEND}")
+        raise NotComparable(f"{describe_model(live)} predicts numbers that are not finite for these rows: {MEND}")
     evidence = replace(
         known,
         basis=Basis.SAME_ROWS,
@@ -210,8 +211,8 @@ def _its_predictions(pipeline: Any, rows: Rows, kept: Any, its: SnapshotRecord, 
     except BadRows as error:
         raise NotComparable(f"it cannot predict for the challenger's rows: {error}; {MEND}") from error
     except Exception as error:  # whatever a library raises
-        said = " ".join(str(error).split())[:300]
-        raise NotComparable(f"it cannot predict for the challenger's rows: {type(error).__name__}: {said}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise NotComparable(f"it cannot predict for the challenger's rows: {type(error).__name__}: {reason}") from error
 
 
 def _predicted(model: ModelRecord, rows: Rows) -> Any:
@@ -254,8 +255,8 @@ def _interval(
 ) -> tuple[float, float]:
     ordered = sorted(candidates, key=lambda model: model.id)
     place = [model.id for model in ordered].index(challenger.id)
-    said = [_predicted(model, rows)[kept] for model in ordered]
-    found = interval(task, rows.y_test[kept], live, said, place, labels, confidence, seed=seed)
+    predictions = [_predicted(model, rows)[kept] for model in ordered]
+    found = interval(task, rows.y_test[kept], live, predictions, place, labels, confidence, seed=seed)
     if not np.isfinite(found).all():
         raise NotComparable(f"no interval can be told from these rows: {MEND}, or leave confidence out")
     return found

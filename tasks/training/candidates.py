@@ -6,7 +6,7 @@ from contextlib import suppress
 from prefect import task, unmapped
 from prefect.futures import wait
 
-from registry import history, queries, settings
+from registry import lifecycle, queries, settings
 from registry.errors import CandidateFailed
 from registry.values import ModelRecord
 from registry.vocabulary import Status
@@ -89,11 +89,11 @@ def _record_lost(training: Training, algorithm: str, lost: ProcessLost) -> Outco
     if model.status is Status.TRAINED:
         log.warning("%s is trained, but its MLflow run is incomplete: %s", algorithm, lost)
         runs.end_run(str(model.mlflow_run_id), "FINISHED")
-    if model.status not in history.UNDECIDED:
+    if model.status not in lifecycle.UNDECIDED:
         return Outcome(model.id)
     reason = model.reason or str(lost)  # it may have recorded a reason, and was lost then
     log.warning("%s: failed: %s", algorithm, reason)
-    history.fail_model(model.id, reason, model.mlflow_run_id)
+    lifecycle.fail_model(model.id, reason, model.mlflow_run_id)
     runs.end_abandoned(training.run, model.id)
     raise CandidateFailed(f"{algorithm}: {reason}") from lost
 
@@ -111,5 +111,5 @@ def _train_on_dask(scheduler: str, training: Training, algorithms: list[str]) ->
         if model.status is Status.RUNNING and model.algorithm in errors:
             reason = fit.one_line(errors[model.algorithm])
             log.warning("%s: failed: %s", model.algorithm, reason)
-            history.fail_model(model.id, reason, None)
+            lifecycle.fail_model(model.id, reason, None)
     runs.end_abandoned(training.run)

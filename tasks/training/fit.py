@@ -5,9 +5,9 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from registry import history, queries
+from registry import lifecycle, queries
 from registry.errors import CandidateFailed, FrontrunnerError, RegistryUnavailable
-from registry.serving.inputs import features
+from registry.serving.features import features
 from registry.serving.proof import golden_answers
 from registry.values import ModelRecord, SnapshotRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Status, Task
@@ -58,7 +58,7 @@ def train_one(training: Training, algorithm: str, threads: int) -> Outcome:
 def start(training: Training, snapshot: SnapshotRecord, algorithm: str, *, again: bool = False) -> ModelRecord:
     """Record that the candidate is being trained."""
     key, hyperparams = f"{training.key}:{algorithm}", training.request.hyperparams[algorithm]
-    return history.start_model(snapshot, algorithm, hyperparams, key, again=again)
+    return lifecycle.start_model(snapshot, algorithm, hyperparams, key, again=again)
 
 
 def _train(training: Training, snapshot: SnapshotRecord, model: ModelRecord, threads: int) -> Outcome:
@@ -77,7 +77,7 @@ def _train(training: Training, snapshot: SnapshotRecord, model: ModelRecord, thr
         raise
     except Exception as error:  # whatever a library raises: it must not sink the other candidates
         raise _failed(model, run_id, error) from error
-    history.finish_model(
+    lifecycle.finish_model(
         model.id,
         hyperparams=fitted.hyperparams,
         preprocessing=fitted.preprocessing,
@@ -99,7 +99,7 @@ def _failed(model: ModelRecord, run_id: str | None, error: Exception) -> Candida
     log.warning("%s: failed: %s", model.algorithm, reason)
     if run_id:
         runs.end_run(run_id, "FAILED", reason)
-    history.fail_model(model.id, reason, run_id)
+    lifecycle.fail_model(model.id, reason, run_id)
     return CandidateFailed(f"{model.algorithm}: {reason}")
 
 

@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 from prefect.exceptions import TerminationSignal
 
-from registry import history
+from registry import lifecycle
 from registry.errors import FrontrunnerError
 from tasks.tracking import runs
 from tasks.training import processes
@@ -44,7 +44,7 @@ def _beat(key: str, stop: Event) -> None:
     told = False
     while not stop.wait(BEAT_SECONDS):
         try:
-            history.beat(f"{key}:")
+            lifecycle.beat(f"{key}:")
         except FrontrunnerError as error:
             if not told:
                 log.warning("the heartbeat of the candidates could not be written: %s", error)
@@ -60,6 +60,6 @@ def _record_cancelled(training: Training, error: BaseException) -> None:
         by = one_line(error)
     log.warning("the training ends, and what it has not trained by now is given up")
     try:
-        history.cancel_models(f"{training.key}:", f"the training was ended by {by}")
+        lifecycle.cancel_models(f"{training.key}:", f"the training was ended by {by}")
     except FrontrunnerError as trouble:
         log.warning("`frontrunner reconcile` will have to record what was being trained: %s", trouble)

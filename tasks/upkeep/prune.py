@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from registry import history, queries, retention
+from registry import lifecycle, queries, retention
 from registry.errors import InvalidInput, NotDeleted, TrackingUnavailable
 from registry.retention import Keep
 from registry.values import Pruning
@@ -47,7 +47,7 @@ def prune(project_name: str, keep: Keep, *, dry_run: bool = False) -> PruneResul
     if dry_run:
         taken = retention.planned(project_name, keep)
         return PruneResult(project_name, taken.model_ids, taken.snapshot_ids, planned=True)
-    taken = history.prune(project_name, keep)
+    taken = lifecycle.prune(project_name, keep)
     left: list[str] = []
     try:
         delete_files(project_name, cleanup.kept(project_name), lambda said, done: None if done else left.append(said))
@@ -83,11 +83,11 @@ def delete_files(project_name: str, has: MlflowContents, tell: Callable[[str, bo
     for model_id in left.model_ids:
         with _told(f"model {model_id}", tell):
             cleanup.remove_model(project_id, queries.model(model_id), has.of(model_id, known[model_id][0]))
-            history.forget_model_files(model_id)
+            lifecycle.forget_model_files(model_id)
     for snapshot_id in left.snapshot_ids:
         with _told(f"snapshot {snapshot_id}", tell):
             cleanup.remove_snapshot(queries.snapshot(snapshot_id))
-            history.forget_snapshot_files(snapshot_id)
+            lifecycle.forget_snapshot_files(snapshot_id)
 
 
 @contextmanager

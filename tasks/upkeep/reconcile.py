@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from registry import history, queries
-from registry.errors import TrackingUnavailable
+from registry import lifecycle, queries
+from registry.errors import ForeignAlias, TrackingUnavailable
 from registry.schema import now
 from registry.serving.artifacts import is_gone
 from registry.timeouts import with_timeout
@@ -87,7 +87,7 @@ def _fail_lost(each: ProjectRun) -> None:
     """Candidates whose process was killed, or is gone with its machine."""
     since = now() - SILENT
     for model in queries.silent_models(each.project_name, since):
-        if each.dry_run or history.fail_lost(model.id, since):
+        if each.dry_run or lifecycle.fail_lost(model.id, since):
             each.tell("lost", f"model {model.id} ({model.algorithm}) is recorded as failed: its process was lost")
 
 
@@ -96,11 +96,14 @@ def _mirror(each: ProjectRun) -> None:
     newest = next(iter(queries.history(each.project_name, limit=1)), None)
     if newest is None:
         return
-    named = mirrored_model_id(queries.project(each.project_name).id)
+    try:
+        named = mirrored_model_id(queries.project(each.project_name).id)
+        was = "nothing" if named is None else f"model {named}"
+    except ForeignAlias:
+        named, was = None, "no model of ours"
     if named == newest.model_id and queries.mirrored_seq(each.project_name) == newest.seq:
         return
     done = each.dry_run or mirror_live(each.project_name)
-    was = "nothing" if named is None else f"model {named}" if named else "no model of ours"
     said = f"MLflow's alias {LIVE!r} names model {newest.model_id}, which is live; it named {was}"
     each.tell("mirrored", said if done else f"MLflow's alias {LIVE!r} names {was}, and could not be put right", done)
 

@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registry.serving import inputs
+from registry.serving.features import Feature, Features
 from registry.serving.http import new_app
 from registry.serving.http_schema import FORMATS
-from registry.serving.inputs import Feature, Features, aligned
+from registry.serving.inputs import aligned
 from tests.integration.test_service import served
 from tests.support.hostile import JSON, SCALAR, examples, refused_or
 from tests.support.story import Story

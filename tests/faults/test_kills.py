@@ -20,10 +20,10 @@ import os, signal, sys
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 from registry import history
-from registry.choices import Wish
+from registry.choices import DeployRequest
 from registry.vocabulary import Strategy
 event.listen(Session, sys.argv[1], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-history.deploy(Wish("churn", Strategy.ROLLBACK), request_key="key", deployed_by="whoever is killed")
+history.deploy(DeployRequest("churn", Strategy.ROLLBACK), request_key="key", deployed_by="whoever is killed")
 """
 
 

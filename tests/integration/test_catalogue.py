@@ -11,7 +11,8 @@ from sklearn.datasets import load_diabetes, load_iris
 
 from registry.errors import ArtifactChanged, ArtifactMissing, BadHyperparameter
 from registry.serving.artifacts import TRUSTED_TYPES, describe, load_pipeline
-from registry.serving.inputs import Feature, Features, aligned
+from registry.serving.features import Feature, Features
+from registry.serving.inputs import aligned
 from registry.serving.served_pipeline import ServedPipeline
 from registry.vocabulary import Task
 from tasks.estimators.algorithms import ALGORITHMS, EXTRAS, NAMES, new_estimator
@@ -82,7 +83,7 @@ def test_its_model_alone_answers_as_the_whole_pipeline(task: Task, name: str, hy
     ours = ServedPipeline(pipeline, Features(Feature(column, kind, used=True, gaps=True) for column in numbers))
     by_rows = pd.DataFrame(np.ascontiguousarray(test.to_numpy()), columns=numbers, copy=False)
     for asked in (test, by_rows, test.head(1), test.astype("float32"), test.round().astype("int64")):
-        alone, table = ours.prepared(asked), aligned(asked, ours.features)
+        alone, table = ours.prepare(asked), aligned(asked, ours.features)
         assert isinstance(alone, np.ndarray)
         assert np.array_equal(ours.predict(alone), pipeline.predict(table))
         if hasattr(pipeline, "predict_proba"):

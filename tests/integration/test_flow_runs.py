@@ -34,11 +34,11 @@ pytestmark = pytest.mark.slow
 HELD = """
 import time
 from prefect import flow
-from tasks.flow_runs import turn
+from tasks.flow_runs import one_training_at_a_time
 
 @flow
 def held():
-    with turn("killed"):
+    with one_training_at_a_time("killed"):
         print("begun", flush=True)
         time.sleep(600)
 

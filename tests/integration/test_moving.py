@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from registry import Predictor, history, queries, session
+from registry import Predictor, history, lifecycle, queries, session
 from registry import transfer as rows_of
 from registry.errors import (
     ArtifactMissing,
@@ -128,8 +128,8 @@ def export(made_mlflow_store: Path, tmp_path_factory: pytest.TempPathFactory) ->
         train(rows(300, 0), "knn")
         train(rows(300, 1), "linear", "knn")
         train(None, "knn")
-        failed = history.start_model(queries.newest_snapshot(NAME), "svm", {"C": 10.0}, uuid4().hex)
-        history.fail_model(failed.id, "it could not be fitted", None)
+        failed = lifecycle.start_model(queries.newest_snapshot(NAME), "svm", {"C": 10.0}, uuid4().hex)
+        lifecycle.fail_model(failed.id, "it could not be fitted", None)
         rolled_back(reason="a customer called", quarantine=True)
         history.release(max(it.id for it in queries.models(NAME) if it.quarantine), by="the night shift")
         export_project(NAME, folder / "shop.zip")

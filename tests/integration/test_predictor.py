@@ -369,7 +369,7 @@ class TestSeveralRequestsAtOnce:
         good, odd = stones().head(2), stones().head(2).assign(number=1e6)
         expected = predictor.predict(good).tolist()
         predictor._loaded = replace(
-            loaded, fitted=ServedPipeline(Choosy(loaded.fitted.pipeline), loaded.fitted.features)
+            loaded, served=ServedPipeline(Choosy(loaded.served.pipeline), loaded.served.features)
         )
         _, found = predictor.answer_all([good, odd])
         assert found[0].tolist() == expected

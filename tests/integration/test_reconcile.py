@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from sqlalchemy import text, update
 
 from flows.train import train
-from registry import Predictor, history, queries, session, settings
+from registry import Predictor, lifecycle, queries, session, settings
 from registry.errors import SourceUnavailable
 from registry.retention import Keep
 from registry.schema import Model, now
@@ -45,7 +45,7 @@ class Saved(Story):
 
     def begun(self, training: Training, algorithm: str = "linear") -> tuple[int, str]:
         """A candidate that is being trained, and its run."""
-        model = history.start_model(self.snapshot, algorithm, {}, f"{training.key}:{algorithm}")
+        model = lifecycle.start_model(self.snapshot, algorithm, {}, f"{training.key}:{algorithm}")
         return model.id, runs.start_candidate(training.run, model, self.snapshot)
 
     def file_of(self, training: Training, model_id: int, run_id: str) -> tuple[str, Path]:
@@ -65,7 +65,7 @@ class Saved(Story):
         logged_id, path = self.file_of(training, model_id, run_id)
         runs.end_run(run_id, "FINISHED")
         runs.end_run(training.run.id, "FINISHED")
-        history.finish_model(
+        lifecycle.finish_model(
             model_id,
             hyperparams={},
             preprocessing={"x": {"encode": "native"}},
@@ -172,7 +172,7 @@ class TestLostTrainings:
         training = story.training()
         model_id, run_id = story.begun(training)
         made_old(monkeypatch, model_id)
-        history.beat(f"{training.key}:")
+        lifecycle.beat(f"{training.key}:")
         assert reconcile() == []
         assert queries.model(model_id).status is Status.RUNNING
         assert story.status(run_id) == "RUNNING"
@@ -191,7 +191,7 @@ class TestLostTrainings:
     def test_what_a_run_did_not_come_to_is_given_up_when_an_error_ends_it(self, story: Saved) -> None:
         training = story.training()
         done, fitting = story.begun(training, "svm"), story.begun(training)
-        history.fail_model(done[0], "nu is infeasible", done[1])
+        lifecycle.fail_model(done[0], "nu is infeasible", done[1])
         with pytest.raises(SourceUnavailable), keep_alive(training):
             raise SourceUnavailable("the disk\nis gone")
         assert queries.model(done[0]).status is Status.FAILED
@@ -208,7 +208,7 @@ class TestLostTrainings:
     def test_a_failed_candidate_may_be_trained_again(self, story: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
         training = story.training()
         model_id, _ = story.begun(training)
-        history.fail_model(model_id, "its process was lost", None)
+        lifecycle.fail_model(model_id, "its process was lost", None)
         again, _ = story.begun(training)
         assert again == model_id
         assert queries.model(model_id).status is Status.RUNNING
@@ -240,7 +240,7 @@ class TestOrphans:
         _, path = story.file_of(training, model_id, run_id)
         runs.end_run(run_id, "FAILED")
         runs.end_run(training.run.id, "FAILED")
-        history.fail_model(model_id, "its process was lost", run_id)
+        lifecycle.fail_model(model_id, "its process was lost", run_id)
         assert reconcile() == [], "it is young"
         made_old(monkeypatch, model_id)
         assert said(planned_then_done()) == ["deleted"]
@@ -264,7 +264,7 @@ class TestOrphans:
         model_id, run_id = story.begun(training)
         _, path = story.file_of(training, model_id, run_id)
         made_old(monkeypatch, model_id)
-        history.beat(f"{training.key}:")
+        lifecycle.beat(f"{training.key}:")
         assert reconcile() == []
         assert path.exists()
 
@@ -313,7 +313,7 @@ class TestPrunedFiles:
         assert reconcile() == []
 
     def test_a_crash_before_the_files_went_is_finished_later(self, story: Saved, files: list[Path]) -> None:
-        history.prune(story.project, Keep(1, 1))
+        lifecycle.prune(story.project, Keep(1, 1))
         assert files[0].exists()
         assert said(planned_then_done()) == ["pruned"]
         assert [path.exists() for path in files] == [False, True, True]
@@ -321,7 +321,7 @@ class TestPrunedFiles:
     def test_a_crash_between_the_file_and_its_row_is_finished_by_the_next_prune(
         self, story: Saved, files: list[Path]
     ) -> None:
-        history.prune(story.project, Keep(1, 1))
+        lifecycle.prune(story.project, Keep(1, 1))
         has = cleanup.kept(story.project)
         request_of = next(run.request for run in has.runs if run.model_id == 1)
         cleanup.remove_model(1, queries.model(1), has.of(1, request_of))
@@ -369,7 +369,7 @@ class TestPrunedFiles:
     def test_the_runs_of_a_candidate_that_was_cancelled_go_too(self, story: Saved, files: list[Path]) -> None:
         training = story.training()
         model_id, run_id = story.begun(training)
-        history.cancel_models(f"{training.key}:", "Ctrl-C")
+        lifecycle.cancel_models(f"{training.key}:", "Ctrl-C")
         runs.end_abandoned(training.run)
         runs.end_run(training.run.id, "KILLED")
         assert story.status(run_id) == "KILLED"

@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 from sqlalchemy import update
 
-from registry import history, queries, retention, session
+from registry import history, lifecycle, queries, retention, session
 from registry.errors import ChoiceChanged, InvalidInput, NoCandidate, Pruned
 from registry.retention import Keep
 from registry.schema import Model, Project, Snapshot, now
@@ -27,7 +27,7 @@ LITTLE = Keep(deployments=1, models=1)
 
 WORKER = """
 import random, sys
-from registry import history, queries, session
+from registry import history, lifecycle, queries, session
 from registry.errors import ChoiceChanged, NoCandidate
 from registry.retention import Keep
 from registry.schema import Deployment, Model
@@ -47,7 +47,7 @@ for _ in range(6):
         story.deploys(draw.choice(["best_score", "most_recent", "rollback"]), key=key)
     except NoCandidate:
         pass
-    history.prune("churn", Keep(deployments=2, models=1))
+    lifecycle.prune("churn", Keep(deployments=2, models=1))
     with session.transaction() as reading:
         assert set(reading.scalars(newest)) <= {"trained"}
     with session.transaction() as reading:
@@ -69,7 +69,7 @@ class TestWhatIsKept:
         live = story.trained(0.5)
         story.deploys("specific", model_id=live)
         old, newest = story.trained(0.7), story.trained(0.4)
-        assert history.prune(story.project, LITTLE).model_ids == (old,)
+        assert lifecycle.prune(story.project, LITTLE).model_ids == (old,)
         assert statuses(story) == {
             best: "trained", before: "trained", live: "trained", old: "pruned", newest: "trained"
         }  # fmt: skip
@@ -78,12 +78,12 @@ class TestWhatIsKept:
         deployed = [story.trained(score) for score in (0.1, 0.2, 0.3, 0.4, 0.5)]
         for model_id in deployed:
             story.deploys("specific", model_id=model_id)
-        assert history.prune(story.project, Keep(deployments=3, models=1)).model_ids == tuple(deployed[:2])
+        assert lifecycle.prune(story.project, Keep(deployments=3, models=1)).model_ids == tuple(deployed[:2])
 
     def test_what_is_being_trained_stays_and_what_failed_does_not(self, story: Story) -> None:
         failed, running = story.failed(), story.started().id
         story.trained_and_promoted(0.5)
-        assert history.prune(story.project, LITTLE).model_ids == (failed,)
+        assert lifecycle.prune(story.project, LITTLE).model_ids == (failed,)
         assert statuses(story)[running] == "running"
 
     def test_a_plan_says_the_same_and_changes_nothing(self, story: Story) -> None:
@@ -92,16 +92,16 @@ class TestWhatIsKept:
             story.trained(score)
         planned = retention.planned(story.project, LITTLE)
         assert set(statuses(story).values()) == {"trained"}
-        assert history.prune(story.project, LITTLE) == planned
+        assert lifecycle.prune(story.project, LITTLE) == planned
         assert (planned.model_ids, len(planned.snapshot_ids)) == ((1, 2), 2)
 
     def test_rows_that_were_frozen_a_moment_ago_stay_for_the_training_that_begins(self, story: Story) -> None:
         mine = story.snapshot
         other = story.new_snapshot()
-        assert history.prune(story.project, LITTLE).snapshot_ids == ()
+        assert lifecycle.prune(story.project, LITTLE).snapshot_ids == ()
         with session.transaction(write=True) as writing:
             writing.execute(update(Snapshot).values(created_at=now() - timedelta(hours=2)))
-        assert history.prune(story.project, LITTLE).snapshot_ids == (mine.id,), "nobody began on them"
+        assert lifecycle.prune(story.project, LITTLE).snapshot_ids == (mine.id,), "nobody began on them"
         assert queries.newest_snapshot(story.project).id == other.id
 
     def test_snapshots_of_kept_models_and_the_newest_stay(self, story: Story) -> None:
@@ -109,7 +109,7 @@ class TestWhatIsKept:
         second, _ = story.new_snapshot(), story.trained(0.1)
         third, _ = story.new_snapshot(), story.trained(0.2)
         fourth = story.new_snapshot()
-        assert history.prune(story.project, LITTLE).snapshot_ids == (second.id,)
+        assert lifecycle.prune(story.project, LITTLE).snapshot_ids == (second.id,)
         assert [queries.snapshot(each.id).pruned_at is None for each in (first, second, third, fourth)] == [
             True, False, True, True
         ]  # fmt: skip
@@ -118,7 +118,7 @@ class TestWhatIsKept:
         other = Story("another")
         for score in (0.1, 0.2, 0.9, 0.3):
             other.trained(score)
-        history.prune(story.project, LITTLE)
+        lifecycle.prune(story.project, LITTLE)
         assert set(statuses(other).values()) == {"trained"}
 
     @pytest.mark.parametrize("number", [0, -1, 2.5, True, None])
@@ -133,7 +133,7 @@ class TestWhatIsPruned:
         """Model 1 was live first and is pruned; 2 is what a rollback brings back; 3 is live and best."""
         for score in (0.3, 0.2, 0.9):
             story.deploys("specific", model_id=story.trained(score))
-        assert history.prune(story.project, LITTLE).model_ids == (1,)
+        assert lifecycle.prune(story.project, LITTLE).model_ids == (1,)
         return story
 
     def test_it_keeps_its_score_in_the_lists(self, pruned: Story) -> None:
@@ -155,17 +155,17 @@ class TestWhatIsPruned:
     def test_a_rollback_that_only_it_could_answer_says_so(self, story: Story) -> None:
         for algorithm, score in [("svm", 0.3), ("linear", 0.2), ("linear", 0.9)]:
             story.deploys("specific", model_id=story.trained(score, algorithm))
-        history.prune(story.project, LITTLE)
+        lifecycle.prune(story.project, LITTLE)
         with pytest.raises(NoCandidate, match="no model of algorithm 'svm' any more that was live before: model 1 was"):
             story.deploys("rollback", "svm")
 
     def test_it_is_not_trained_again(self, pruned: Story) -> None:
         model = queries.model(1)
-        assert history.finish_model(
+        assert lifecycle.finish_model(
             1, hyperparams={}, preprocessing={}, score=1.0, metrics={}, golden=[], artifact=pruned.file,
             mlflow_run_id="another", mlflow_model_id="another",
         ) == model  # fmt: skip
-        assert history.fail_model(1, "another reason", None) == model
+        assert lifecycle.fail_model(1, "another reason", None) == model
 
     def test_nothing_is_trained_on_rows_that_are_gone(self, story: Story) -> None:
         old = story.snapshot
@@ -173,15 +173,15 @@ class TestWhatIsPruned:
         story.new_snapshot()
         for score in (0.3, 0.5):
             story.trained_and_promoted(score)
-        assert history.prune(story.project, LITTLE).snapshot_ids == (old.id,)
+        assert lifecycle.prune(story.project, LITTLE).snapshot_ids == (old.id,)
         with pytest.raises(Pruned, match=f"the rows of snapshot {old.id} are gone"):
-            history.start_model(old, "svm", {}, "late")
+            lifecycle.start_model(old, "svm", {}, "late")
         assert queries.newest_snapshot(story.project).pruned_at is None
 
     def test_its_decision_cannot_be_computed_again(self, story: Story) -> None:
         for score in (0.3, 0.5, 0.9):
             story.trained_and_promoted(score)
-        history.prune(story.project, LITTLE)
+        lifecycle.prune(story.project, LITTLE)
         with pytest.raises(Pruned, match="decision 1 cannot be computed again: model 1 and its rows were pruned"):
             replay(1)
 
@@ -191,7 +191,7 @@ class TestWhatIsPruned:
         story.trained(0.9)
         terms, seen = Terms(Compare.RECORDED), queries.model(challenger)
         evidence = compare(story.task, seen, queries.model(live), [seen], terms)
-        history.prune(story.project, LITTLE)
+        lifecycle.prune(story.project, LITTLE)
         assert queries.model(challenger).status is Status.PRUNED
         with pytest.raises(ChoiceChanged, match="is pruned by now"):
             history.promote(
@@ -209,7 +209,7 @@ class TestAtOnce:
         pruning: Future[tuple[int, ...]] = Future()
         with session.transaction(write=True) as deploying:
             project = deploying.scalars(update(Project).values(revision=Project.revision + 1).returning(Project)).one()
-            thread = Thread(target=lambda: pruning.set_result(history.prune(story.project, LITTLE).model_ids))
+            thread = Thread(target=lambda: pruning.set_result(lifecycle.prune(story.project, LITTLE).model_ids))
             thread.start()
             time.sleep(0.5)
             history._append(deploying, project, deploying.get_one(Model, old), Strategy.SPECIFIC, "slow", "the story")

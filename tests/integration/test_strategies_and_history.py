@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Select, text
 from sqlalchemy.exc import IntegrityError
 
-from registry import history, queries, strategies
+from registry import history, lifecycle, queries, strategies
 from registry.choices import DeployRequest
 from registry.errors import (
     ChoiceChanged,
@@ -181,7 +181,20 @@ class TestRollback:
         first = story.trained_and_promoted(0.7)
         second = story.trained_and_promoted(0.8)
         result = story.deploys("rollback")
-        assert result == DeployResult("churn", Strategy.ROLLBACK, "linear", first, 0.7, second, changed=True)
+        [row, *_] = queries.history("churn")
+        assert result == DeployResult(
+            project_name="churn",
+            strategy=Strategy.ROLLBACK,
+            algorithm_name="linear",
+            model_id=first,
+            score=0.7,
+            previous_model_id=second,
+            previous_score=0.8,
+            changed=True,
+            seq=3,
+            deployed_at=row.deployed_at,
+            deployed_by="the story",
+        )
         assert story.history == [(1, "new_score", first), (2, "new_score", second), (3, "rollback", first)]
 
     def test_twice_is_a_round_trip(self, story: Story) -> None:
@@ -571,30 +584,30 @@ class TestAChoiceThatChanges:
 
 class TestARetriedTraining:
     def test_a_trained_candidate_comes_back_as_it_is(self, story: Story) -> None:
-        model = history.start_model(story.snapshot, "svm", {}, "run:svm")
+        model = lifecycle.start_model(story.snapshot, "svm", {}, "run:svm")
         story.finish(model.id, 0.7)
-        again = history.start_model(story.snapshot, "svm", {}, "run:svm")
+        again = lifecycle.start_model(story.snapshot, "svm", {}, "run:svm")
         assert (again.id, again.status, again.score) == (model.id, "trained", 0.7)
 
     def test_a_failed_candidate_is_tried_again_on_the_rows_of_the_retry(self, story: Story) -> None:
-        model = history.start_model(story.snapshot, "svm", {}, "run:svm")
-        history.fail_model(model.id, "the worker was killed", None)
+        model = lifecycle.start_model(story.snapshot, "svm", {}, "run:svm")
+        lifecycle.fail_model(model.id, "the worker was killed", None)
         newer = story.new_snapshot()
-        again = history.start_model(newer, "svm", {}, "run:svm")
+        again = lifecycle.start_model(newer, "svm", {}, "run:svm")
         assert (again.id, again.status, again.reason, again.snapshot_id) == (model.id, "running", None, newer.id)
 
     def test_one_that_was_cancelled_is_begun_anew_by_a_retry_and_not_by_the_run_that_ends(self, story: Story) -> None:
-        model = history.start_model(story.snapshot, "svm", {}, "run:svm")
-        history.cancel_models("run:", "Ctrl-C")
-        late = history.start_model(story.snapshot, "svm", {}, "run:svm", again=False)
+        model = lifecycle.start_model(story.snapshot, "svm", {}, "run:svm")
+        lifecycle.cancel_models("run:", "Ctrl-C")
+        late = lifecycle.start_model(story.snapshot, "svm", {}, "run:svm", again=False)
         assert (late.id, late.status, late.reason) == (model.id, "cancelled", "Ctrl-C")
-        again = history.start_model(story.snapshot, "svm", {}, "run:svm")
+        again = lifecycle.start_model(story.snapshot, "svm", {}, "run:svm")
         assert (again.id, again.status, again.reason) == (model.id, "running", None)
 
     def test_a_trained_candidate_never_changes_it_may_be_live(self, story: Story) -> None:
         model = queries.model(story.trained_and_promoted(0.7))
         story.finish(model.id, 0.1, Artifact("file:///elsewhere/model.skops", "1" * 64, 2))
-        history.fail_model(model.id, "a second try of it was killed", "late")
+        lifecycle.fail_model(model.id, "a second try of it was killed", "late")
         assert queries.model(model.id) == model
 
     def test_the_same_candidate_started_twice_at_once_is_one(self, story: Story) -> None:
@@ -602,7 +615,7 @@ class TestARetriedTraining:
 
         def start() -> int:
             both.wait(10)
-            return history.start_model(story.snapshot, "svm", {}, "run:svm").id
+            return lifecycle.start_model(story.snapshot, "svm", {}, "run:svm").id
 
         with ThreadPoolExecutor(2) as pool:
             one, other = (pool.submit(start) for _ in range(2))
@@ -610,7 +623,7 @@ class TestARetriedTraining:
 
     def test_a_retry_of_training_again_takes_the_rows_that_its_first_try_took(self, story: Story) -> None:
         first = story.snapshot
-        history.start_model(first, "svm", {}, "run:svm")
+        lifecycle.start_model(first, "svm", {}, "run:svm")
         assert story.new_snapshot() == queries.newest_snapshot("churn")
         assert queries.find_snapshot("run") == first
         assert queries.find_snapshot("r") is None

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 import registry
-from registry import history, queries, session
+from registry import lifecycle, queries, session
 from registry.errors import RegistryConflict, RegistryOutdated
 from registry.schema import REVISION
 from tests.support.golden import ROWS, golden_registry
@@ -77,7 +77,7 @@ def test_it_is_used_afterwards(golden: str) -> None:
     assert story.live == better
     assert queries.model(4).status == "running"
     assert queries.model(3).reason == "it does not converge"
-    history.cancel_models("first:", "Ctrl-C")
+    lifecycle.cancel_models("first:", "Ctrl-C")
     assert queries.model(4).status == "cancelled"
 
 

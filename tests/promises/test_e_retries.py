@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from registry import history, queries
+from registry import history, lifecycle, queries
 from tests.support.story import Story
 
 
@@ -19,7 +19,7 @@ def test_a_deploy_again_whatever_came_between(story: Story, strategy: str) -> No
     story.deploys("specific", model_id=middle)
     story.trained_and_promoted(0.95)
     before = story.history
-    assert story.deploys(strategy, key="one click", **wish) == history.recorded("one click") == once
+    assert story.deploys(strategy, key="one click", **wish) == history.find_deployment("one click") == once
     assert story.history == before
 
 
@@ -49,7 +49,7 @@ def test_the_same_request_from_eight_at_once(story: Story) -> None:
     with ThreadPoolExecutor(8) as pool:
         deploys = list(pool.map(lambda _: story.deploys("rollback", key="one click"), range(8)))
         promotions = list(pool.map(lambda _: story.promoted(best, "run"), range(8)))
-        starts = list(pool.map(lambda _: history.start_model(story.snapshot, "svm", {}, "run:svm").id, range(8)))
+        starts = list(pool.map(lambda _: lifecycle.start_model(story.snapshot, "svm", {}, "run:svm").id, range(8)))
     assert len(set(deploys)) == len(set(promotions)) == len(set(starts)) == 1
     assert [strategy for _, strategy, _ in story.history] == ["new_score", "new_score", "rollback", "new_score"]
 
@@ -58,7 +58,7 @@ def test_a_deploy_that_changed_nothing_is_asked_for_anew(story: Story) -> None:
     """It left nothing behind: the same request later is as if it had come later."""
     low, high = story.trained(0.1), story.trained_and_promoted(0.7)
     assert not story.deploys("best_score", key="one click").changed
-    assert history.recorded("one click") is None
+    assert history.find_deployment("one click") is None
     story.deploys("specific", model_id=low)
     assert story.deploys("best_score", key="one click").model_id == high
     assert len(story.history) == 3

@@ -50,10 +50,10 @@ def test_a_crash_between_the_steps_of_a_training(registry_url: str, nursery: Nur
     same key takes up what it finds, and in the end there is one of each."""
     for module, step in (
         ("tasks.tracking.runs", "save_rows"),
-        ("registry.history", "record_snapshot"),
-        ("registry.history", "start_model"),
+        ("registry.lifecycle", "record_snapshot"),
+        ("registry.lifecycle", "start_model"),
         ("tasks.tracking.models", "save_model"),
-        ("registry.history", "finish_model"),
+        ("registry.lifecycle", "finish_model"),
         ("registry.history", "promote"),
     ):
         assert nursery.run(train_until, key="run", module=module, step=step) == -signal.SIGKILL

@@ -30,10 +30,10 @@ BUGS = {
         [
             (
                 "registry/history.py",
-                "        return _result(project, wish.strategy, chosen,",
+                '            _hold(session, incumbent, reason or "", deployed_by)\n        return deploy_result(',
                 (
-                    "        session.expunge_all()\n        session.rollback()\n"
-                    "        return _result(project, wish.strategy, chosen,"
+                    '            _hold(session, incumbent, reason or "", deployed_by)\n'
+                    "        session.expunge_all()\n        session.rollback()\n        return deploy_result("
                 ),
             )
         ],
@@ -104,7 +104,7 @@ BUGS = {
         "c_strictly_improves",
         [
             (
-                "registry/history.py",
+                "registry/rows.py",
                 "session.scalar(update(Project).where(which).values(revision=Project.revision + 1).returning(Project))",
                 "session.scalar(select(Project).where(which))",
             )
@@ -117,11 +117,15 @@ BUGS = {
     "a retry that adds a row": Bug(
         "e_retries",
         [
-            ("registry/history.py", "if done := _recorded(session, request_key):", "if done := None:"),
             (
                 "registry/history.py",
-                "request_key=request_key,\n            deployed_by=deployed_by,",
-                'request_key=f"{request_key} {newest}",\n            deployed_by=deployed_by,',
+                "if done := _result(session, Deployment.request_key == request_key):",
+                "if done := None:",
+            ),
+            (
+                "registry/history.py",
+                "request_key=request_key,\n        deployed_by=deployed_by,",
+                'request_key=f"{request_key} {newest}",\n        deployed_by=deployed_by,',
             ),
         ],
     ),
@@ -133,14 +137,13 @@ BUGS = {
         [
             (
                 "tasks/promotion/manual.py",
-                "import mirror_live\n",
-                "import _set_alias, mirror_live\nfrom tasks.tracking.store import client\n",
-            ),
-            (
-                "tasks/promotion/manual.py",
                 "            result = history.deploy(\n",
                 (
-                    "            _set_alias(client(), queries.project(asked.wish.project_name), chosen)\n"
+                    "            from tasks.tracking.alias import _set_alias\n"
+                    "            from tasks.tracking.store import client\n"
+                    "            project = queries.project(request.wish.project_name)\n"
+                    "            row = replace(queries.history(project.name)[0], model_id=chosen.id)\n"
+                    "            _set_alias(client(), project, chosen, row)\n"
                     "            result = history.deploy(\n"
                 ),
             ),
@@ -151,16 +154,16 @@ BUGS = {
         [
             (
                 "registry/history.py",
-                "        if changed and quarantine and incumbent is not None:\n            _hold(",
+                "        if quarantine and incumbent is not None:\n            _hold(",
                 (
-                    "    if changed and quarantine and incumbent is not None:\n"
+                    "    if quarantine and incumbent is not None:\n"
                     "        with transaction(write=True) as session:\n            _hold("
                 ),
             ),
             (
                 "registry/history.py",
-                "        return _result(project, wish.strategy, chosen,",
-                "    return _result(project, wish.strategy, chosen,",
+                "        return deploy_result(row, project, chosen, incumbent)",
+                "    return deploy_result(row, project, chosen, incumbent)",
             ),
         ],
     ),

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from registry import history, queries, schema
+from registry import history, lifecycle, queries, schema
 from registry.errors import InvalidInput, NoCandidate, NothingDeployed, RegistryConflict
 from tests.support.remembered import Model, Project, Refused
 from tests.support.size import TORTURE, sized, tell
@@ -81,7 +81,7 @@ class Rules(RuleBasedStateMachine):
     @rule(project=PROJECTS, pick=PICKS)
     def fail(self, project: int, pick: int) -> None:
         if (model := self._pick(project, pick)) is not None:
-            history.fail_model(self.ids[project][model.number], "it could not be fitted", None)
+            lifecycle.fail_model(self.ids[project][model.number], "it could not be fitted", None)
 
     @rule(project=PROJECTS, pick=PICKS)
     def promote(self, project: int, pick: int) -> None:

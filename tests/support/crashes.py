@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Engine, event, select
 from sqlalchemy.orm import Session
 
-from registry import history, queries
+from registry import lifecycle, queries
 from registry.schema import Decision, Deployment, Model, Project, Quarantine, Snapshot
 from registry.session import transaction
 from tests.support.deeds import Retold
@@ -30,9 +30,9 @@ def scene(project: str) -> dict[str, Any]:
 # What is written, on a scene and with a key: again with the same key it is what a retry of the product does.
 WRITES: dict[str, Callable[[Story, dict[str, Any], str], Any]] = {
     "record_snapshot": lambda story, _, key: queries.find_snapshot(key) or story.new_snapshot(key),
-    "start_model": lambda story, _, key: history.start_model(story.snapshot, "svm", {}, key),
+    "start_model": lambda story, _, key: lifecycle.start_model(story.snapshot, "svm", {}, key),
     "finish_model": lambda story, models, _: story.finish(models["begun"], 0.8),
-    "fail_model": lambda _, models, __: history.fail_model(models["begun"], "it could not be fitted", None),
+    "fail_model": lambda _, models, __: lifecycle.fail_model(models["begun"], "it could not be fitted", None),
     "promote": lambda story, models, key: story.promoted(models["better"], key),
     "promote, rejected": lambda story, models, key: story.promoted(models["worse"], key),
     "deploy": lambda story, _, key: story.deploys("rollback", key=key),

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from registry import history, queries
+from registry import history, lifecycle, queries
 from registry.errors import NoCandidate, RegistryUnavailable
 from registry.schema import Deployment
 from registry.session import transaction
@@ -63,7 +63,7 @@ def deed(key: str, models: list[int]) -> dict[str, Any]:
         return _by_hand(draw, story, key, models)
     model_id = draw.choice(models)
     if draw.random() < 0.3:
-        model = history.start_model(story.snapshot, draw.choice(["svm", "linear"]), {}, key)
+        model = lifecycle.start_model(story.snapshot, draw.choice(["svm", "linear"]), {}, key)
         model_id = story.finish(model.id, round(draw.random(), 2)).id  # two digits: there are ties
     decision = story.promoted(model_id, key)
     where = history.attempt(key, model_id)

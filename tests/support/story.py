@@ -6,11 +6,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from registry import history, queries
+from registry import history, lifecycle, queries
 from registry.choices import DeployRequest
 from registry.errors import ChoiceChanged
 from registry.serving.artifacts import describe
-from registry.values import Artifact, Decision, DeployResult, ModelRecord, SnapshotRecord, Terms
+from registry.values import Artifact, Decision, DeployResult, ModelRecord, NewSnapshot, SnapshotRecord, Terms
 from registry.vocabulary import Compare, Sampling, Strategy, Task
 from tasks.promotion.comparison import compare
 from tasks.promotion.rule import apply_rule
@@ -31,11 +31,9 @@ class Story:
         self.snapshot = self.new_snapshot()
 
     def new_snapshot(self, key: str | None = None) -> SnapshotRecord:
-        self.snapshot = history.record_snapshot(
-            self.project,
-            self.task,
+        new = NewSnapshot(
             relation_name="sklearn:iris",
-            y_column_names=["target"],
+            y_column_names=("target",),
             test_size=0.25,
             test_sampling=Sampling.STRATIFIED,
             seed=0,
@@ -47,12 +45,12 @@ class Story:
             golden_rows=[[1.0]],
             artifact=replace(NO_FILE, sha256=f"{next(_keys):064x}"),  # other rows than those of any other
             hashes=NO_FILE,
-            request_key=key or self.key(),
         )
+        self.snapshot = lifecycle.record_snapshot(self.project, self.task, new, key or self.key())
         return self.snapshot
 
     def started(self, algorithm: str = "linear") -> ModelRecord:
-        return history.start_model(self.snapshot, algorithm, {}, self.key())
+        return lifecycle.start_model(self.snapshot, algorithm, {}, self.key())
 
     def trained(self, score: float, algorithm: str = "linear") -> int:
         model = self.started(algorithm)
@@ -60,7 +58,7 @@ class Story:
         return model.id
 
     def finish(self, model_id: int, score: float, artifact: Artifact | None = None) -> ModelRecord:
-        return history.finish_model(
+        return lifecycle.finish_model(
             model_id,
             hyperparams={},
             preprocessing={"x": {"encode": "native"}},
@@ -73,7 +71,7 @@ class Story:
         )
 
     def failed(self, algorithm: str = "linear") -> int:
-        return history.fail_model(self.started(algorithm).id, "it could not be fitted", None).id
+        return lifecycle.fail_model(self.started(algorithm).id, "it could not be fitted", None).id
 
     def promoted(self, model_id: int, key: str | None = None) -> Decision:
         """What the automatic rule makes of a model, by its recorded score."""

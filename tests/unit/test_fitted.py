@@ -15,8 +15,9 @@ from sklearn.pipeline import Pipeline
 from xgboost import XGBRegressor
 
 from registry.errors import BadRows
-from registry.serving.inputs import Feature, Features, aligned
-from registry.serving.proof import _served
+from registry.serving.features import Feature, Features
+from registry.serving.inputs import aligned
+from registry.serving.proof import served_answers
 from registry.serving.served_pipeline import ServedPipeline
 from registry.vocabulary import Task
 from tasks.estimators.preprocessing import preprocessor, resolved
@@ -86,7 +87,7 @@ def test_they_are_the_numbers_that_the_transformers_make() -> None:
         ours = fitted(preprocess, trained, takes_gaps=takes_gaps)
         table = aligned(rows, ours.features)
         assert np.array_equal(table.to_numpy(float), rows[NAMES].to_numpy(float))
-        X, made = ours.prepared(rows), ours.pipeline[0].transform(table)
+        X, made = ours.prepare(rows), ours.pipeline[0].transform(table)
         ways["array" if isinstance(X, np.ndarray) else "table"] += 1
         if isinstance(X, np.ndarray):
             assert np.array_equal(X, made)
@@ -98,33 +99,31 @@ def test_they_are_the_numbers_that_the_transformers_make() -> None:
 
 
 def test_a_model_of_plain_numbers_is_asked_alone() -> None:
-    assert isinstance(fitted({}, numbers()).prepared(numbers()), np.ndarray)
-    assert isinstance(
-        fitted({"b": {"impute": "zero"}}, numbers(), takes_gaps=True).prepared([[1, 2, 3, 4]]), np.ndarray
-    )
+    assert isinstance(fitted({}, numbers()).prepare(numbers()), np.ndarray)
+    assert isinstance(fitted({"b": {"impute": "zero"}}, numbers(), takes_gaps=True).prepare([[1, 2, 3, 4]]), np.ndarray)
 
 
 @pytest.mark.parametrize("scale", ["standard", "min_max", "max_abs", "robust"])
 def test_what_is_scaled_goes_the_whole_way(scale: str) -> None:
     ours = fitted({"b": {"scale": scale}}, numbers())
-    assert isinstance(ours.prepared(numbers()), pd.DataFrame)
+    assert isinstance(ours.prepare(numbers()), pd.DataFrame)
 
 
 def test_so_does_what_is_encoded() -> None:
     given = numbers()
     for each in (given.assign(b=pd.Series(["x", "y"] * 6, dtype="str")), given):
         ours = fitted({} if each is not given else {"b": {"encode": "one_hot"}}, each)
-        assert isinstance(ours.prepared(each), pd.DataFrame)
+        assert isinstance(ours.prepare(each), pd.DataFrame)
 
 
 def test_so_do_gaps_and_wider_numbers_and_infinity_is_refused() -> None:
     ours = fitted({}, numbers())
-    assert isinstance(ours.prepared(numbers().astype("longdouble")), pd.DataFrame)  # which imputers make float64
+    assert isinstance(ours.prepare(numbers().astype("longdouble")), pd.DataFrame)  # which imputers make float64
     gap = numbers().assign(b=np.nan)
-    assert isinstance(ours.prepared(gap), pd.DataFrame)
-    assert np.isfinite(ours.predict(ours.prepared(gap))).all()
+    assert isinstance(ours.prepare(gap), pd.DataFrame)
+    assert np.isfinite(ours.predict(ours.prepare(gap))).all()
     with pytest.raises(BadRows, match="infinite"):
-        ours.prepared(numbers().assign(b=np.inf))
+        ours.prepare(numbers().assign(b=np.inf))
 
 
 @pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
@@ -134,14 +133,14 @@ def test_a_column_that_the_imputer_leaves_out_goes_the_whole_way() -> None:
     ours = fitted({"b": {"impute": "mean"}}, given)
     pipeline = ours.pipeline.fit(given.assign(b=np.nan), np.arange(12.0))
     whole = ServedPipeline(pipeline, ours.features)
-    assert isinstance(whole.prepared(given), pd.DataFrame)
-    assert np.array_equal(whole.predict(whole.prepared(given)), pipeline.predict(given))
+    assert isinstance(whole.prepare(given), pd.DataFrame)
+    assert np.array_equal(whole.predict(whole.prepare(given)), pipeline.predict(given))
 
 
 def test_a_dropped_column_is_not_asked_for() -> None:
     given = numbers().assign(b=np.nan)
     ours = fitted({}, given)
-    assert np.array_equal(ours.prepared(given.drop(columns="b")), given[["a", "c", "d"]])
+    assert np.array_equal(ours.prepare(given.drop(columns="b")), given[["a", "c", "d"]])
 
 
 class Counting(LinearRegression):
@@ -155,7 +154,7 @@ def test_the_proof_before_a_deploy_asks_rows_with_gaps_and_without_in_their_own_
     ours = fitted({}, numbers(), model=Counting())
     rows = numbers(5).to_numpy().tolist()
     rows[1][2] = rows[3][0] = None
-    found = _served(ours, rows)
+    found = served_answers(ours, rows)
     assert ours.pipeline[-1].asked_ == [3, 2]
     assert found == pytest.approx(ours.pipeline.predict(aligned(rows, ours.features)).tolist(), rel=1e-9)
 
@@ -163,12 +162,12 @@ def test_the_proof_before_a_deploy_asks_rows_with_gaps_and_without_in_their_own_
 def test_another_pipeline_is_asked_as_a_whole() -> None:
     model = DummyRegressor().fit(numbers(), np.arange(12.0))
     ours = ServedPipeline(model, Features(Feature(name, "double", used=True, gaps=True) for name in NAMES))
-    assert ours.predict(ours.prepared(numbers())).tolist() == [5.5] * 12
+    assert ours.predict(ours.prepare(numbers())).tolist() == [5.5] * 12
 
 
 def test_the_callers_rows_are_copied_and_every_model_may_write_to_what_it_gets() -> None:
     given = numbers()
-    X = fitted({}, given).prepared(given)
+    X = fitted({}, given).prepare(given)
     assert not np.shares_memory(X, given.to_numpy())
     assert X.flags.writeable
 
@@ -179,7 +178,7 @@ def test_numbers_of_another_machine_are_made_its_own(kind: str) -> None:
     given = numbers()
     ours = fitted({}, given, takes_gaps=True, model=XGBRegressor(n_estimators=5))
     rows = given.round().astype(kind)
-    assert np.array_equal(ours.predict(ours.prepared(rows)), ours.pipeline.predict(given.round()))
+    assert np.array_equal(ours.predict(ours.prepare(rows)), ours.pipeline.predict(given.round()))
 
 
 def test_an_imputer_for_which_a_number_is_a_gap_goes_the_whole_way() -> None:
@@ -187,4 +186,4 @@ def test_an_imputer_for_which_a_number_is_a_gap_goes_the_whole_way() -> None:
     before = ColumnTransformer([("all", SimpleImputer(missing_values=-1), NAMES)])
     pipeline = Pipeline([("preprocessing", before), ("model", LinearRegression())]).fit(given, np.arange(12.0))
     ours = ServedPipeline(pipeline, fitted({}, given).features)
-    assert isinstance(ours.prepared(given), pd.DataFrame)
+    assert isinstance(ours.prepare(given), pd.DataFrame)

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from registry.errors import BadRows
-from registry.serving.inputs import LARGEST, Feature, Features, aligned
+from registry.serving.columns import FLOAT32_MAX
+from registry.serving.features import Feature, Features
+from registry.serving.inputs import aligned
 
 DAY = Feature("day", "timestamp[us, tz=Europe/Zurich]", used=True, gaps=True)
 
@@ -34,7 +36,7 @@ def test_a_moment_without_an_offset_is_refused(given: list[str]) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_infinity_is_refused_in_numbers_of_every_width(dtype: str) -> None:
     features = Features(Feature(name, "double", used=True, gaps=True) for name in "ab")
-    rows = pd.DataFrame({"a": [1, min(float(np.finfo(dtype).max), LARGEST) / 4], "b": [-3, 4]}, dtype=dtype)
+    rows = pd.DataFrame({"a": [1, min(float(np.finfo(dtype).max), FLOAT32_MAX) / 4], "b": [-3, 4]}, dtype=dtype)
     assert aligned(rows, features).equals(rows)
     with pytest.raises(BadRows, match="column 'a' has values that are infinite"):
         aligned(rows.assign(a=np.array([1, np.inf], dtype)), features)

@@ -7,7 +7,7 @@ import pytest
 
 from registry.values import Evidence, ModelRecord, Terms
 from registry.vocabulary import Basis, Status, Task
-from tasks.promotion.automatic import best
+from tasks.promotion.automatic import best_model
 from tasks.promotion.rule import apply_rule, beats
 
 
@@ -34,9 +34,9 @@ def model(model_id: int, score: float | None, status: Status = Status.TRAINED, s
 
 
 def test_the_best_of_a_run_is_the_one_that_best_score_would_choose() -> None:
-    assert best([model(1, 0.7), model(2, 0.9), model(3, 0.9), model(4, None, Status.FAILED)]).id == 3
-    assert best([model(1, None, Status.FAILED)]) is None
-    assert best([]) is None
+    assert best_model([model(1, 0.7), model(2, 0.9), model(3, 0.9), model(4, None, Status.FAILED)]).id == 3
+    assert best_model([model(1, None, Status.FAILED)]) is None
+    assert best_model([]) is None
 
 
 def verdict(challenger: ModelRecord, live: ModelRecord | None, terms: Terms | None = None, **found):
@@ -106,9 +106,9 @@ def test_the_baseline_is_a_gate_where_it_is_asked_for(base: float, deployed: boo
 
 def test_what_could_not_be_compared_keeps_the_live_model_whatever_was_recorded() -> None:
     for basis in (Basis.NOT_COMPARABLE, Basis.UNREACHABLE, Basis.UNPROVEN):
-        found = verdict(model(2, 0.9), model(1, 0.1), basis=basis, said="the disk is gone")
+        found = verdict(model(2, 0.9), model(1, 0.1), basis=basis, obstacle="the disk is gone")
         assert (found.deploy, found.reason) == (False, "svm (model 1) stays live: the disk is gone")
-    assert verdict(model(2, 0.9), None, basis=Basis.UNPROVEN, said="why").reason == "nothing goes live: why"
+    assert verdict(model(2, 0.9), None, basis=Basis.UNPROVEN, obstacle="why").reason == "nothing goes live: why"
 
 
 def test_a_live_model_in_quarantine_does_not_defend_itself_and_a_challenger_in_it_never_wins() -> None:
