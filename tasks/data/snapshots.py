@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefect import task
+from prefect.runtime import flow_run
 
 from registry import lifecycle, queries
 from registry.errors import BadData, Pruned, UnknownColumn
@@ -60,12 +61,12 @@ def take_snapshot(request: TrainingRequest, key: str) -> Training:
             raise Pruned(f"the rows of snapshot {known.id} are gone, it was pruned: train on a relation")
         if request.preprocess != known.preprocess:
             check_choices(request, rows(known).X_train)
-        return _begun(request, key, known, runs.start_run(request, key))
+        return _begun(request, key, known, runs.start_run(request, key, flow_run.get_id()))
     with TemporaryDirectory(prefix="frontrunner-") as folder:
         log.info("reading %s", request.relation_name)
         frozen = freeze(sources.read(request.relation_name), request, Path(folder))
         statistics = column_statistics(frozen.path)
-        run = runs.start_run(request, key)
+        run = runs.start_run(request, key, flow_run.get_id())
         with runs.failing(run.id):
             artifact, hashes = (runs.save_rows(run, path) for path in (frozen.path, frozen.hashes))
             snapshot = _record(request, key, frozen, statistics, artifact, hashes)

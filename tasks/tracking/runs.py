@@ -12,8 +12,6 @@ from tempfile import TemporaryDirectory
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from prefect.runtime import flow_run
-
 from registry import settings
 from registry.errors import TrackingUnavailable
 from registry.serving.artifacts import describe, local_path
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("frontrunner")
 
 
-def start_run(request: TrainingRequest, request_key: str) -> MlflowRun:
+def start_run(request: TrainingRequest, request_key: str, flow_run_id: str | None = None) -> MlflowRun:
     """Begins the parent run in the project's experiment, which is made with the first one.
 
     Raises:
@@ -39,8 +37,8 @@ def start_run(request: TrainingRequest, request_key: str) -> MlflowRun:
         mlflow = client()
         experiment_id = _experiment(mlflow, request.project_name)
         tags = {"frontrunner.project": request.project_name, "frontrunner.request": request_key}
-        if flow_run_id := flow_run.get_id():
-            tags["prefect.flow_run_id"] = str(flow_run_id)
+        if flow_run_id:
+            tags["prefect.flow_run_id"] = flow_run_id
         return _created(mlflow, experiment_id, f"train {request.project_name}", tags)
 
 

@@ -235,15 +235,14 @@ class _RecordSender(QueueHandler):
 def _with_causes(error: BaseException) -> list[BaseException]:
     """Return the error and its causes, which pickle would drop. The traceback becomes a note, as it is shown."""
     error.add_note("In its own process:\n" + "".join(traceback.format_exception(error)).rstrip())
-    chain: list[BaseException] = []
-    each: BaseException | None = error
-    while each is not None:
-        chain.append(_portable(each))
-        each = each.__cause__
-    return chain
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    return [_portable(each) for each in chain]
 
 
 def _portable(error: BaseException) -> BaseException:
+    error.__cause__ = error.__context__ = error.__traceback__ = None  # where tblib is at work, pickle would send them
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301  (our own)
     except Exception:  # noqa: BLE001  (whatever an error of a library does)

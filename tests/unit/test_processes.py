@@ -1,21 +1,38 @@
-"""Processes for candidates, as a command has them: forked before there is any thread."""
+"""Processes for candidates: multiprocessing's fork server, which has imported what they need."""
 
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread, current_thread
 
 import psutil
 import pytest
 
 from registry.errors import CandidateFailed, RegistryUnavailable, TrackingUnavailable
+from tasks.training import processes
+from tasks.training.processes import ProcessLost, call
 
 ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import json
+import os
+from pathlib import Path
+from tasks.training import processes
+
+with Path("runs").open("a") as file:
+    file.write("once\\n")
+print(json.dumps([os.getpid(), processes.call("key:svm", os.getpid)]), flush=True)
+"""
 
 
 class Unsendable(Exception):
@@ -35,280 +52,247 @@ def fail(kind: str) -> None:
         raise CandidateFailed(kind) from error
 
 
-def say(text: str) -> int:
+def log_text(text: str) -> int:
     logging.getLogger("frontrunner").info("%s", text)
     return os.getpid()
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def warn(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=1)
 
 
-def plots() -> tuple[bool, bool]:
-    """Whether they are imported here, and matplotlib's library where this process was forked from."""
-    return "tasks.estimators.plots" in sys.modules, "_backend_agg" in Path(f"/proc/{os.getppid()}/maps").read_text()
+def end_by(number: int) -> None:
+    os.kill(os.getpid(), number)
 
 
-def script(text: str) -> subprocess.Popen[str]:
-    """A process without threads; what it prints at the end is what it found, as JSON."""
-    head = """
-import json, os, threading, time, warnings
-from tasks import processes
-from tests.unit import test_processes as t
-warnings.filterwarnings("ignore", ".*Any type hint is inferred", UserWarning)  # MLflow says it of itself
-"""
+def surroundings() -> tuple[str, str | None, str | None]:
+    return str(Path.cwd()), os.environ.get("REGISTRY_URL"), os.environ.get("PYTHONSAFEPATH")
+
+
+def loaded() -> dict[str, bool]:
+    return {name: name in sys.modules for name in (*processes.PRELOADED, "prefect")}
+
+
+def touch_and_sleep(path: str) -> None:
+    Path(path).touch()
+    time.sleep(600)
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def script(text: str, folder: Path) -> subprocess.Popen[str]:
+    """A program in a session of its own."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", head + textwrap.dedent(text)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
+        [sys.executable, "-c", textwrap.dedent(text)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
-def found(text: str) -> dict[str, object]:
-    process = script(text)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    answer: dict[str, object] = json.loads(out.splitlines()[-1])
-    return answer
+def test_calls_of_several_threads_each_have_a_process() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        pids = list(pool.map(lambda number: call(f"key:{number}", os.getpid), range(24)))
+    assert len({*pids, os.getpid()}) == 25
 
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere candidates are threads")
+def test_a_process_has_the_environment_and_the_folder_of_its_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("key:svm", os.getpid)  # the server has the environment of this moment
+    monkeypatch.setenv("REGISTRY_URL", "postgresql://another")
+    (tmp_path / "another").mkdir()
+    monkeypatch.chdir(tmp_path / "another")
+    assert call("key:svm", surroundings) == (str(tmp_path / "another"), "postgresql://another", None)
 
 
-def test_calls_go_to_processes_that_are_used_again() -> None:
-    answer = found("""
-        processes.begin(2)
-        one, two = processes.free(), processes.free()
-        none = processes.free() is None
-        pids = [each.call(os.getpid) for each in (one, two)]
-        again = processes.free().call(os.getpid)
-        print(json.dumps({"pids": [*pids, os.getpid()], "none": none, "again": pids.index(again)}))
-    """)
-    assert len(set(answer["pids"])) == 3
-    assert answer["none"]
-    assert answer["again"] == 1, "the last one used"
+def test_the_server_has_imported_what_candidates_need_and_not_prefect() -> None:
+    assert call("key:svm", loaded) == dict.fromkeys(processes.PRELOADED, True) | {"prefect": False}
 
 
-def test_a_fork_of_a_process_with_threads_can_hang_so_there_is_none() -> None:
-    answer = found("""
-        from threading import Event, Thread
-        Thread(target=Event().wait, daemon=True).start()
-        processes.begin(2)
-        print(json.dumps({"there": processes.are_there()}))
-    """)
-    assert answer == {"there": False}
+def test_nothing_that_the_server_imports_starts_a_thread() -> None:
+    """A fork of a process with threads can hang."""
+    text = f"""
+        import importlib, threading
+        for name in {processes.PRELOADED!r}:
+            importlib.import_module(name)
+        print([thread.name for thread in threading.enumerate()])
+    """
+    out, _ = script(text, ROOT).communicate(timeout=60)
+    assert out == "['MainThread']\n"
 
 
-def test_what_no_training_needs_is_not_imported_because_it_is_there() -> None:
-    answer = found("""
-        import sys, warnings
-        warnings.simplefilter("ignore")  # of what MLflow says of itself when it is imported
-        unneeded = {"dask", "_pytest.python"}
-        there = unneeded & sys.modules.keys()  # this file imports pytest
-        for name in [name for name in sys.modules if name.partition(".")[0] in ("pytest", "_pytest")]:
-            del sys.modules[name]
-        processes.preload()
-        loaded = sorted(unneeded & sys.modules.keys())
-        import dask.array, pytest  # afterwards they can be
-        print(json.dumps({"there": sorted(there), "loaded": loaded}))
-    """)
-    assert answer == {"there": ["_pytest.python"], "loaded": []}
+def test_log_records_are_handled_in_the_thread_that_called() -> None:
+    records: list[tuple[str, str]] = []
 
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append((record.getMessage(), current_thread().name))
 
-def test_the_log_is_handled_in_the_thread_that_called() -> None:
-    answer = found("""
-        import logging
-        from threading import Thread, current_thread
-        records = []
-        class Handler(logging.Handler):
-            def emit(self, record):
-                records.append([record.getMessage(), current_thread().name])
-        log = logging.getLogger("frontrunner")
-        log.addHandler(Handler())
-        log.setLevel(logging.INFO)
-        processes.begin(1)
-        thread = Thread(target=lambda: processes.free().call(t.say, "100 %"), name="a task's")
+    log, handler = logging.getLogger("frontrunner"), Handler()
+    log.addHandler(handler)
+    before = log.level
+    log.setLevel(logging.INFO)
+    try:
+        thread = Thread(target=lambda: call("key:svm", log_text, "100 %"), name="a task's")
         thread.start()
         thread.join()
-        print(json.dumps({"records": records}))
-    """)
-    assert answer == {"records": [["100 %", "a task's"]]}
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+    assert records == [("100 %", "a task's")]
+
+
+def test_a_warning_carries_the_candidates_name(caplog: pytest.LogCaptureFixture) -> None:
+    call("key:svm", warn, "it did not converge:\nmore")
+    assert caplog.messages == ["svm: UserWarning: it did not converge"]
 
 
 def test_an_error_comes_with_its_causes_and_its_traceback() -> None:
     """By the causes Prefect's retries are decided."""
-    answer = found("""
-        def chain(kind):
-            try:
-                processes.free().call(t.fail, kind)
-            except Exception as error:
-                return [type(error).__name__, str(error), type(error.__cause__).__name__, str(error.__cause__),
-                        error.__notes__]
-        processes.begin(1)
-        print(json.dumps({kind: chain(kind) for kind in ("away", "unsendable")}))
-    """)
-    *away, notes = answer["away"]
-    assert away == ["CandidateFailed", "away", "TrackingUnavailable", "MLflow is away"]
-    assert "in fail" in notes[0]
-    *unsendable, _ = answer["unsendable"]
-    assert unsendable == ["CandidateFailed", "unsendable", "RuntimeError", "Unsendable: 1 and 2"]
+    with pytest.raises(CandidateFailed, match="away") as caught:
+        call("key:svm", fail, "away")
+    cause = caught.value.__cause__
+    assert (type(cause), str(cause)) == (TrackingUnavailable, "MLflow is away")
+    assert "in fail" in caught.value.__notes__[0]
+    with pytest.raises(CandidateFailed, match="unsendable") as caught:
+        call("key:svm", fail, "unsendable")
+    cause = caught.value.__cause__
+    assert (type(cause), str(cause)) == (RuntimeError, "Unsendable: 1 and 2")
 
 
-def test_a_command_that_ends_leaves_none_for_others_to_wait_for() -> None:
-    """In a container process 1 may be one that waits for nobody, and what ended would be there for ever."""
-    answer = found("""
-        import ctypes, signal
-        processes.begin(2)
-        both = [processes.free(), processes.free()]
-        pids = [each.call(os.getpid) for each in both]
-        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: whom nobody waited for comes to this process
-        both[0].parent.terminate()
-        both[0].parent.join()
-        print(json.dumps({"left": [pid for pid in pids if os.path.exists(f"/proc/{pid}")]}))
-    """)
-    assert answer == {"left": []}
+@pytest.mark.parametrize(
+    ("function", "argument", "reason"),
+    [
+        (end_by, signal.SIGKILL, "was killed by SIGKILL: the machine may have no memory left"),
+        (end_by, signal.SIGSEGV, "was killed by SIGSEGV"),
+        (end_by, signal.SIGTERM, "was killed by SIGTERM"),
+        (os._exit, 3, "ended with 3"),
+        (sys.exit, 4, "ended with 4"),
+        (os._exit, 0, "ended with 0"),
+    ],
+)
+def test_one_that_is_lost_fails_its_call_alone(function: Callable[[int], None], argument: int, reason: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        others = [pool.submit(call, f"key:{number}", time.sleep, 0.3) for number in range(3)]
+        with pytest.raises(ProcessLost) as caught:
+            call("key:svm", function, argument)
+        assert [other.result(60) for other in others] == [None] * 3
+    assert str(caught.value) == f"its process {reason}"
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_one_that_is_killed_fails_its_call_alone(place: int) -> None:
-    answer = found(f"""
-        processes.begin(2)
-        both = [processes.free(), processes.free()]
-        lost, other = both[{place}], both[{1 - place}]
-        try:
-            lost.call(t.die)
-        except processes.ProcessLost as error:
-            said = str(error)
-        print(json.dumps({{"said": said, "there": processes.are_there(), "other": other.call(abs, -1)}}))
-    """)
-    assert answer == {
-        "said": "its process was killed by SIGKILL: the machine may have no memory left",
-        "there": False,
-        "other": 1,
-    }
+def test_what_is_killed_is_of_one_run_alone(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(call, "one:svm", touch_and_sleep, str(tmp_path / "one"))
+        other = pool.submit(call, "other:svm", touch_and_sleep, str(tmp_path / "other"))
+        for name in ("one", "other"):
+            wait_for(tmp_path / name)
+        processes.kill("one:")
+        with pytest.raises(ProcessLost, match="SIGKILL"):
+            one.result(20)
+        assert not other.done()
+        processes.kill("other:")
+        with pytest.raises(ProcessLost, match="SIGKILL"):
+            other.result(20)
+    assert multiprocessing.active_children() == []
 
 
-def test_a_library_that_ends_the_process_fails_its_call_alone() -> None:
-    answer = found("""
-        import sys
-        said = []
-        processes.begin(2)
-        for _ in range(2):
-            try:
-                processes.free().call(sys.exit, 3)
-            except processes.ProcessLost as error:
-                said.append(str(error))
-        print(json.dumps({"said": said}))
-    """)
-    assert answer == {"said": ["its process ended with 3"] * 2}
+def test_an_interrupted_call_leaves_no_process(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        wait_for(tmp_path / "begun")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        call("key:svm", touch_and_sleep, str(tmp_path / "begun"))
+    assert multiprocessing.active_children() == []
 
 
-def test_without_their_parent_none_goes_on() -> None:
-    """Calls of several threads, as a training makes them; also when it is killed during its imports."""
-    answer = found("""
-        from concurrent.futures import ThreadPoolExecutor
-        said = set()
-        def call(each):
-            try:
-                each.call(time.sleep, 60)
-            except processes.ProcessLost as error:
-                said.add(str(error))
-        for seconds in (0, 0.02, 0.1, 3):
-            processes.begin(4)
-            four = [processes.free() for _ in range(4)]
-            with ThreadPoolExecutor(4) as pool:
-                calls = pool.map(call, four)
-                time.sleep(seconds)
-                os.kill(four[0].parent.pid, 9)
-                list(calls)
-            while len(threading.enumerate()) > 1:
-                time.sleep(0.01)
-        print(json.dumps({"said": sorted(said)}))
-    """)
-    assert answer == {"said": ["its process was killed by SIGKILL: the machine may have no memory left"]}
+def test_a_server_that_was_killed_is_started_again() -> None:
+    server = call("key:svm", os.getppid)
+    os.kill(server, signal.SIGKILL)
+    os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)  # so that multiprocessing finds it dead
+    assert call("key:svm", os.getppid) != server
 
 
-def test_what_candidates_alone_need_is_imported_beside_the_command_once() -> None:
-    answer = found("""
-        import sys
-        processes.begin(2)
-        both = [processes.free(), processes.free()]
-        print(json.dumps({"theirs": [each.call(t.plots) for each in both], "ours": "tasks.estimators.plots" in sys.modules}))
-    """)
-    assert answer == {"theirs": [[True, True]] * 2, "ours": False}
+def test_ctrl_c_is_for_the_caller_alone(tmp_path: Path) -> None:
+    """A terminal sends it to every process, also while the server still imports."""
+    process = script(
+        """
+        import os, signal, time
+        from tasks.training import processes
+        processes.start_server()
+        time.sleep(0.3)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.killpg(0, signal.SIGINT)
+        print(processes.call("key:svm", time.strftime, "as ever"), flush=True)
+        from threading import Timer
+        Timer(0.5, os.killpg, (0, signal.SIGINT)).start()
+        print(processes.call("key:svm", time.sleep, 1), flush=True)
+        """,
+        tmp_path,
+    )
+    out, _ = process.communicate(timeout=60)
+    assert (out, process.returncode) == ("as ever\nNone\n", 0)
 
 
-def test_what_cannot_be_imported_is_said_by_who_needs_it() -> None:
-    answer = found("""
-        processes.FOR_CANDIDATES = ("which_is_not_there",)
-        processes.begin(1)
-        print(json.dumps({"answer": processes.free().call(abs, -1)}))
-    """)
-    assert answer == {"answer": 1}
-
-
-def test_a_command_that_ends_while_they_are_forked_ends() -> None:
-    answer = found("""
-        import random
-        processes.FOR_CANDIDATES = ()
-        codes = set()
-        for _ in range(40):
-            processes.begin(3)
-            three = [processes.free() for _ in range(3)]
-            time.sleep(random.uniform(0, 0.02))
-            three[0].parent.terminate()
-            three[0].parent.join(20)
-            codes.add(three[0].parent.exitcode)
-        print(json.dumps({"codes": sorted(codes, key=str)}))
-    """)
-    assert set(answer["codes"]) <= {-15, 143}, "no None: that one goes on"
-
-
-def test_where_ended_children_were_ignored_one_that_is_killed_is_told_of() -> None:
-    answer = found("""
-        import signal
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        processes.begin(2)
-        try:
-            processes.free().call(t.die)
-        except processes.ProcessLost as error:
-            print(json.dumps({"said": str(error)}))
-    """)
-    assert answer == {"said": "its process was killed by SIGKILL: the machine may have no memory left"}
-
-
-def test_nothing_that_is_imported_begins_a_thread() -> None:
-    """From a process with threads nothing is forked: candidates would be the command's threads, and slow."""
-    answer = found("""
-        from threading import enumerate
-        processes.preload()
-        processes.preload_for_candidates()
-        import flows.train
-        print(json.dumps({"threads": [each.name for each in enumerate()]}))
-    """)
-    assert answer == {"threads": ["MainThread"]}
-
-
-def test_they_end_with_their_command_even_when_that_is_killed() -> None:
-    process = script("""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_ends_with_its_caller_however_that_ends(tmp_path: Path, number: int) -> None:
+    process = script(
+        """
         from threading import Thread
-        processes.begin(3)
-        Thread(target=lambda: processes.free().call(time.sleep, 600), daemon=True).start()
-        processes.free().call(abs, -1)
-        print("begun", flush=True)
-        input()
-    """)
+        from tests.unit import test_processes
+        from tasks.training import processes
+        processes.call("key:svm", test_processes.touch_and_sleep, "begun")
+        """,
+        tmp_path,
+    )
     with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
-        time.sleep(0.5)
+        wait_for(tmp_path / "begun")
         children = psutil.Process(process.pid).children(recursive=True)
-        assert len(children) == 1 + 3
-        process.kill()
-        _, alive = psutil.wait_procs(children, timeout=20)
-        assert alive == []
+        assert len(children) >= 2, "the server and the call's"
+        process.send_signal(number)
+        assert psutil.wait_procs(children, timeout=20)[1] == []
+
+
+@pytest.mark.parametrize("way", ["script", "-c", "stdin", "module"])
+def test_the_callers_own_program_is_not_run_again(tmp_path: Path, way: str) -> None:
+    """A program that trains needs no `if __name__ == "__main__"`."""
+    (tmp_path / "program.py").write_text(SCRIPT)
+    given = {"script": ["program.py"], "-c": ["-c", SCRIPT], "stdin": ["-"], "module": ["-m", "program"]}[way]
+    done = subprocess.run(
+        [sys.executable, *given],
+        input=SCRIPT if way == "stdin" else None,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    ours, its = json.loads(done.stdout)
+    assert ours != its
+    assert (tmp_path / "runs").read_text() == "once\n"
+
+
+def test_a_package_of_the_working_folder_does_not_stand_in_for_ours(tmp_path: Path) -> None:
+    program, folder = tmp_path / "bin" / "program.py", tmp_path / "folder"
+    for package in ("tasks", "registry", "flows"):
+        (folder / package).mkdir(parents=True)
+        (folder / package / "__init__.py").write_text("raise SystemExit('another')")
+    program.parent.mkdir()
+    program.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, program], cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    assert len(set(json.loads(done.stdout))) == 2
 
 
 def test_every_error_of_ours_can_be_sent() -> None:
@@ -324,14 +308,3 @@ def test_every_error_of_ours_can_be_sent() -> None:
         back = pickle.loads(pickle.dumps(error))
         assert (type(back), str(back), back.extra) == (kind, "as it was said", 1)
     assert isinstance(pickle.loads(pickle.dumps(RegistryUnavailable("away"))), RegistryUnavailable)
-
-
-def test_they_end_where_sigterm_was_ignored_when_the_command_began() -> None:
-    """By SIGTERM multiprocessing ends them, and then it waits."""
-    answer = found("""
-        import signal
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        processes.begin(2)
-        print(json.dumps({"there": processes.are_there()}))
-    """)
-    assert answer == {"there": True}
