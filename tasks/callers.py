@@ -7,15 +7,6 @@ from uuid import uuid4
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
-from registry.errors import InvalidInput
-
-
-def checked_switch(name: str, value: bool) -> bool:
-    """Raises: InvalidInput: it is not True or False; `"false"` would count as true."""
-    if isinstance(value, bool):
-        return value
-    raise InvalidInput(f"{name} is true or false, not {value!r}")
-
 
 def request_key() -> str:
     """The same for every retry of one flow run, another for each call outside of one."""

@@ -365,7 +365,8 @@ def predict(
 
 def _deploy(project_name: str, strategy: str, algorithm_name: str | None, asked: dict[str, Any], as_json: bool) -> None:
     """Without Prefect: the way back must be open when its server is not."""
-    from tasks.promotion.manual import checked_deploy, deploy, describe
+    from tasks.promotion.deploy_request import checked_deploy
+    from tasks.promotion.manual import deploy, describe
 
     checked = checked_deploy(project_name, strategy, algorithm_name, **asked)
     result = deploy(checked, uuid4().hex)

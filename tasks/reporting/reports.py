@@ -22,7 +22,8 @@ from tasks.data.frozen_rows import rows
 from tasks.data.statistics import statistics_table
 from tasks.predictions import PredictResult
 from tasks.predictions import describe as predictions_said
-from tasks.promotion.manual import ManualDeploy, describe
+from tasks.promotion.deploy_request import ManualDeploy
+from tasks.promotion.manual import describe
 from tasks.reporting.links import mlflow_model, mlflow_run, prefect_run
 from tasks.reporting.live_scores import live_scores
 from tasks.tracking.runs import note_run
