@@ -54,6 +54,17 @@ def test_the_defaults() -> None:
     assert asked(task="regression").test_sampling is Sampling.RANDOM
 
 
+def test_what_a_form_leaves_empty_is_not_given() -> None:
+    """Prefect's form sends an emptied text as "" or null, and a list without chips as []."""
+    optional = ("search", "search_params", "search_args", "hyperparams", "preprocess", "test_sampling", "confidence")
+    for empty in ("", None, []):
+        assert asked(algorithms=empty, **dict.fromkeys(optional, empty)) == asked()
+    with pytest.raises(InvalidInput, match="is new: say its task"):
+        asked(task="")
+    with pytest.raises(UnknownProject):
+        asked(project_name="churn", relation_name="", task="", y_column_name="")
+
+
 REFUSED = {
     "a blank name": ({"project_name": " "}, InvalidName, "not blank"),
     "no task": ({"task": None}, InvalidInput, "is new: say its task"),
@@ -82,6 +93,11 @@ REFUSED = {
         {"hyperparams": {"linear": 3}},
         BadHyperparameter,
         r"hyperparams is {algorithm: {parameter: value}}, not {'linear': 3}",
+    ),
+    "a preprocess that is a list": (
+        {"preprocess": [{"x": 1}]},
+        InvalidInput,
+        "preprocess is {column: {option: value}}",
     ),
     "hyperparams that cannot be kept": (
         {"hyperparams": {"linear": {"C": math.nan}}},
