@@ -9,15 +9,6 @@ import socket
 import sys
 from uuid import uuid4
 
-from registry.errors import InvalidInput
-
-
-def checked_switch(name: str, value: bool) -> bool:
-    """Raises: InvalidInput: it is not True or False; `"false"` would count as true."""
-    if isinstance(value, bool):
-        return value
-    raise InvalidInput(f"{name} is true or false, not {value!r}")
-
 
 def request_key() -> str:
     """Return a key that is the same for every retry of one flow run, and another for each call outside of one.

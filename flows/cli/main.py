@@ -363,9 +363,10 @@ def predict(
 
 
 def _deploy(project_name: str, strategy: str, algorithm_name: str | None, asked: dict[str, Any], as_json: bool) -> None:
-    """Deploy without Prefect and MLflow, which may be away; a process of its own tells them, and nobody waits for it."""
+    """Deploy without Prefect and MLflow, which may be away. A process of its own announces it to them afterwards."""
     from tasks.promotion.announce import announce_in_background  # SQLAlchemy and pandas, which --help does not need
-    from tasks.promotion.manual import checked_deploy, deploy, describe
+    from tasks.promotion.deploy_request import checked_deploy
+    from tasks.promotion.manual import deploy, describe
 
     checked = checked_deploy(project_name, strategy, algorithm_name, **asked)
     result = deploy(checked, uuid4().hex, announce_in_background)

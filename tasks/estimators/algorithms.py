@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import WithJsonSchema
 
-from registry.errors import BadHyperparameter, InvalidInput, MissingExtra, UnknownValue
+from registry.errors import BadHyperparameter, MissingExtra, UnknownValue
 from registry.vocabulary import Task
 
 REGRESSION = {
@@ -136,14 +136,11 @@ FILES: Mapping[str, set[str]] = {
 
 
 def checked_algorithms(task: Task, names: list[str] | None) -> list[str]:
-    """The algorithms to train, each once and in the order they were named; a few good ones if none was.
+    """Return the algorithms to train, each once and in the order they were named; the defaults if none was.
 
     Raises:
-        InvalidInput: it is no list of names.
         UnknownValue: one is not in the task's catalogue.
     """
-    if not (names is None or (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names))):
-        raise InvalidInput(f"algorithms is a list of names, not {names!r}")
     chosen = list(dict.fromkeys(names)) if names else list(DEFAULT)
     for name in chosen:
         if name not in ALGORITHMS[task]:
@@ -154,38 +151,42 @@ def checked_algorithms(task: Task, names: list[str] | None) -> list[str]:
 def checked_hyperparams(
     task: Task, algorithms: list[str], hyperparams: dict[str, dict[str, Any]] | None
 ) -> dict[str, dict[str, Any]]:
-    """{algorithm: {parameter: value}} for the algorithms that are trained; every estimator can be made with them.
+    """Return {algorithm: {parameter: value}} for the algorithms that are trained; each estimator accepts its own.
 
     Raises:
-        BadHyperparameter: an algorithm that is not trained, a parameter that it does not have, or a value of a wrong
-            type or range.
+        BadHyperparameter: an algorithm is not trained, does not have a parameter, or does not accept its value.
         MissingExtra: the algorithm's package is not installed.
     """
     given = hyperparams or {}
-    if not isinstance(given, dict):
-        raise BadHyperparameter(f"hyperparams are {{algorithm: {{parameter: value}}}}, not {given!r}")
-    for name in given:
+    for name, chosen in given.items():
         if name not in algorithms:
             raise BadHyperparameter(f"hyperparams are for {name!r}, which is not among the algorithms: {algorithms}")
-        if not isinstance(given[name], dict):
-            raise BadHyperparameter(f"hyperparams of {name!r} are not {{parameter: value}}: {given[name]!r}")
-        try:
-            json.dumps(given[name], allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise BadHyperparameter(f"hyperparams of {name!r} cannot be written as JSON: {error}") from error
-        for parameter in ("n_jobs", "thread_count"):
-            if isinstance(threads := given[name].get(parameter), int | float) and abs(threads) > MOST_THREADS:
-                raise BadHyperparameter(f"{parameter} of {name!r} is at most {MOST_THREADS:,} threads, not {threads:,}")
+        refuse_what_is_not_json(f"hyperparams of {name!r}", chosen)
+        _refuse_threads(name, chosen)
     for name in algorithms:
         _check_values(name, new_estimator(task, name, given.get(name, {}), seed=0))
     return {name: given.get(name, {}) for name in algorithms}
+
+
+def refuse_what_is_not_json(where: str, value: Any) -> None:
+    """Raise BadHyperparameter if the registry could not store the value."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BadHyperparameter(f"{where} cannot be written as JSON: {error}") from error
+
+
+def _refuse_threads(name: str, chosen: dict[str, Any]) -> None:
+    for parameter in ("n_jobs", "thread_count"):
+        if isinstance(threads := chosen.get(parameter), int | float) and abs(threads) > MOST_THREADS:
+            raise BadHyperparameter(f"{parameter} of {name!r} is at most {MOST_THREADS:,} threads, not {threads:,}")
 
 
 def _check_values(name: str, estimator: Any) -> None:
     """scikit-learn's own check, where an estimator has one; xgboost tells only when it fits, so it fits four rows."""
     try:
         if hasattr(estimator, "_parameter_constraints"):
-            estimator._validate_params()  # noqa: SLF001  (what `fit` calls first)
+            estimator._validate_params()  # noqa: SLF001  (`fit` calls it first; there is no public way without rows)
         if name.startswith("xgboost"):
             estimator.set_params(n_estimators=1).fit([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1])
     except (ValueError, TypeError) as error:

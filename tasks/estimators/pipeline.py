@@ -2,7 +2,12 @@
 
 from typing import Any
 
+from sklearn.ensemble import VotingClassifier
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import Pipeline
+
 from tasks.estimators.algorithms import THREADS, needs_encoded_labels, new_estimator
+from tasks.estimators.preprocessing import preprocessor, resolved
 from tasks.values import Rows, TrainingRequest
 
 
@@ -10,12 +15,6 @@ def new_pipeline(
     request: TrainingRequest, algorithm: str, hyperparams: dict[str, Any], rows: Rows, threads: int
 ) -> tuple[Any, str, dict[str, dict[str, Any]]]:
     """An unfitted pipeline, what stands before a hyperparameter's name in it, and what is done to each column."""
-    from sklearn.ensemble import VotingClassifier
-    from sklearn.multioutput import MultiOutputRegressor
-    from sklearn.pipeline import Pipeline
-
-    from tasks.estimators.preprocessing import preprocessor, resolved
-
     limit = {THREADS[algorithm]: threads} if algorithm in THREADS else {}
     estimator = new_estimator(request.task, algorithm, limit | hyperparams, request.seed)
     tags, prefix = estimator.__sklearn_tags__(), "model__"

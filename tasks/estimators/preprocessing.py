@@ -1,11 +1,13 @@
 """Columns to numbers, as one ColumnTransformer inside the model's pipeline, fitted on training rows."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
+from pydantic import AfterValidator
+from pydantic.dataclasses import dataclass
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
@@ -20,8 +22,9 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
-from registry.errors import BadData, InvalidInput, UnknownColumn, UnknownValue
+from registry.errors import BadData, InvalidInput, UnknownColumn
 from registry.vocabulary import Task
+from tasks.validation import STRICT, Described, check, definitions
 
 ONE_HOT_CATEGORIES = 20  # a text column with more categories than this is target-encoded
 MOST_CATEGORIES = 1000  # of a one-hot column; the rare ones above share one
@@ -30,11 +33,6 @@ MOST_CATEGORIES = 1000  # of a one-hot column; the rare ones above share one
 FITTED_VALUES, FITTED_COLUMNS = 8_000_000, 2
 LISTED = 5
 
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "impute": ("error", "mean", "median", "mode", "min", "max", "zero"),
-    "encode": ("native", "ordinal", "one_hot", "target"),
-    "scale": ("preserve", "standard", "min_max", "max_abs", "robust"),
-}
 IMPUTERS: dict[str, dict[str, Any]] = {
     "mean": {"strategy": "mean"},
     "median": {"strategy": np.median},  # by that name it would sort a masked array, five times as long
@@ -48,26 +46,51 @@ SCALERS = {"standard": StandardScaler, "min_max": MinMaxScaler, "max_abs": MaxAb
 Choice = dict[str, Any]
 
 
-def checked_preprocess(preprocess: dict[str, Choice] | None) -> dict[str, Choice]:
-    """{column: {"impute": …, "encode": …, "scale": …}}; `encode` may be {"ordinal": [values in order]}.
+def _distinct(encode: str | dict[str, list[Any]]) -> str | dict[str, list[Any]]:
+    order = encode.get("ordinal", []) if isinstance(encode, dict) else ["a text"]
+    if not order or len({*map(str, order)}) < len(order):
+        raise ValueError
+    return encode
+
+
+@dataclass(frozen=True, config=STRICT)
+class ColumnOptions:
+    """How one column is prepared. An option that is left out depends on the column's type."""
+
+    impute: Annotated[
+        Literal["error", "mean", "median", "mode", "min", "max", "zero"] | None, Described("Fill missing values.")
+    ] = None
+    encode: Annotated[
+        Literal["native", "ordinal", "one_hot", "target"] | dict[Literal["ordinal"], list[Any]] | None,
+        AfterValidator(_distinct),
+        Described(
+            "Turn text into numbers.",
+            'one of native, ordinal, one_hot, target or {"ordinal": [values in order]}',
+        ),
+    ] = None
+    scale: Annotated[
+        Literal["preserve", "standard", "min_max", "max_abs", "robust"] | None, Described("Scale numbers.")
+    ] = None
+
+
+OPTIONS = {name: each.choices for name, each in definitions(ColumnOptions).items()}
+
+
+def checked_preprocess(preprocess: Mapping[str, Any] | None) -> dict[str, Choice]:
+    """Return {column: {"impute": …, "encode": …, "scale": …}} with the options that were given.
 
     Raises:
-        InvalidInput: it has another shape.
-        UnknownValue: an option or its value is not one of OPTIONS.
+        InvalidInput: a value has another shape.
+        UnknownValue: an option or its value is not one of those of ColumnOptions.
     """
-    if not isinstance(preprocess or {}, dict):
-        raise InvalidInput(f"preprocess is {{column: {{option: value}}}}, not {preprocess!r}")
-    for name, choice in (preprocess or {}).items():
-        if not isinstance(choice, dict):
-            raise InvalidInput(f"preprocess of {name!r} is {{option: value}}, not {choice!r}")
-        for option, value in choice.items():
-            if option not in OPTIONS:
-                raise UnknownValue(f"preprocess option of {name!r}", option, OPTIONS)
-            if option == "encode" and isinstance(value, dict):
-                _check_order(name, value)
-            elif not isinstance(value, str) or value not in OPTIONS[option]:
-                raise UnknownValue(f"{option} of {name!r}", value, OPTIONS[option])
-    return preprocess or {}
+    return {name: _checked_choice(name, choice) for name, choice in (preprocess or {}).items()}
+
+
+def _checked_choice(name: str, choice: Any) -> Choice:
+    if not isinstance(choice, dict):
+        raise InvalidInput(f"preprocess of {name!r} is {{option: value}}, not {choice!r}")
+    options = check(ColumnOptions, choice, of=f" of {name!r}", unknown=f"preprocess option of {name!r}")
+    return {option: value for option, value in vars(options).items() if value is not None}
 
 
 def resolved(X: pd.DataFrame, preprocess: dict[str, Choice], *, takes_gaps: bool) -> dict[str, Choice]:
@@ -129,14 +152,6 @@ def preprocessing_lines(chosen: dict[str, Choice]) -> list[list[str]]:
             for choice, names in groups.values()
         ),
     ]
-
-
-def _check_order(name: str, encode: dict[str, Any]) -> None:
-    order = encode.get("ordinal")
-    if set(encode) != {"ordinal"} or not isinstance(order, list) or not order or len(set(map(str, order))) < len(order):
-        raise InvalidInput(
-            f'encode of {name!r} is one of {", ".join(OPTIONS["encode"])} or {{"ordinal": [values in order]}}'
-        )
 
 
 def _choice(name: str, column: "pd.Series[Any]", asked: Choice, takes_gaps: bool) -> Choice:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from joblib import parallel_config
 from sklearn import metrics
+from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from registry.errors import CandidateFailed
 from registry.vocabulary import KEY_METRIC, Task
@@ -52,8 +53,6 @@ def key_metric(task: Task, y: Any, predicted: Any, labels: Any) -> float:
 
 def baseline(task: Task, y_train: Any, rows: int) -> Any:
     """What scikit-learn's dummy predicts for any rows: the label met most often, or the mean of each target."""
-    from sklearn.dummy import DummyClassifier, DummyRegressor
-
     dummy = DummyRegressor() if task is Task.REGRESSION else DummyClassifier()
     return dummy.fit(np.zeros((len(y_train), 1)), y_train).predict(np.zeros((rows, 1)))
 

@@ -1,30 +1,18 @@
 """The manual deploy: a strategy's choice is proven to answer and goes live. It imports neither Prefect nor MLflow."""
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from registry import choices, history, queries
 from registry.choices import DeployRequest
 from registry.errors import ChoiceChanged, InvalidInput, PlanChanged
-from registry.names import checked_name, checked_text
+from registry.names import checked_text
 from registry.serving.proof import prove
 from registry.values import DeployResult, ModelRecord
-from registry.vocabulary import Strategy, strategy_named
-from tasks.callers import checked_switch, requested_by
+from tasks.callers import requested_by
 from tasks.promotion.announce import UNPROVEN, Announcer, announce
+from tasks.promotion.deploy_request import ManualDeploy
 from tasks.promotion.rule import describe_model
-
-
-@dataclass(frozen=True, slots=True)
-class ManualDeploy:
-    """How a deploy by hand is to be done; `wish` says what."""
-
-    wish: DeployRequest
-    plan: bool
-    force: bool
-    reason: str | None
-    quarantine: bool
-    expect_model_id: int | None
 
 
 def deploy(request: ManualDeploy, key: str, announce: Announcer = announce) -> DeployResult:
@@ -107,50 +95,6 @@ def _planned(
     )
 
 
-def checked_deploy(
-    project_name: str,
-    strategy: str,
-    algorithm_name: str | None = None,
-    *,
-    model_id: int | None = None,
-    steps: int = 1,
-    to_seq: int | None = None,
-    plan: bool = False,
-    force: bool = False,
-    reason: str | None = None,
-    quarantine: bool = False,
-    expect_model_id: int | None = None,
-) -> ManualDeploy:
-    """A deploy that can be tried.
-
-    Raises:
-        InvalidInput: there is no such strategy, or the arguments do not go together.
-    """
-    name, chosen = checked_name(project_name), strategy_named(strategy)
-    if chosen is not Strategy.SPECIFIC and model_id is not None:
-        raise InvalidInput(f"{chosen} chooses by itself: leave model_id out, or deploy by 'specific'")
-    if chosen is Strategy.SPECIFIC and algorithm_name:
-        raise InvalidInput("a specific model has its algorithm: leave algorithm_name out")
-    if chosen is Strategy.SPECIFIC and not _is_whole(model_id):
-        raise InvalidInput(f"'specific' deploys the model of model_id, a number, not {model_id!r}")
-    if not _is_whole(steps) or steps < 1 or steps > 10**6:
-        raise InvalidInput(f"steps is how many models to go back, 1 or more, not {steps!r}")
-    if to_seq is not None and not _is_whole(to_seq):
-        raise InvalidInput(f"to_seq is the seq of a deployment, as `frontrunner history` lists it, not {to_seq!r}")
-    if to_seq is not None and (steps != 1 or algorithm_name):
-        raise InvalidInput("to_seq names the deployment to go back to: leave steps and algorithm_name out")
-    if expect_model_id is not None and not _is_whole(expect_model_id):
-        raise InvalidInput(f"expect_model_id is the model that a plan named, a number, not {expect_model_id!r}")
-    for switch, value in {"plan": plan, "force": force, "quarantine": quarantine}.items():
-        checked_switch(switch, value)
-    why = checked_text("reason", reason) if reason is not None else ""
-    if (force or quarantine) and not why:
-        raise InvalidInput(f"{'force' if force else 'quarantine'} needs a reason: it is kept in the history")
-    algorithm = checked_text("algorithm_name", algorithm_name) if algorithm_name is not None else None
-    wish = DeployRequest(name, chosen, algorithm or None, model_id, steps, to_seq)
-    return ManualDeploy(wish, plan, force, why or None, quarantine, expect_model_id)
-
-
 def quarantine(model_id: int, reason: str) -> tuple[ModelRecord, bool]:
     """Let no strategy choose the model from now on; return it, and whether it is still live.
 
@@ -193,7 +137,3 @@ def _plan_changed(request: ManualDeploy, chosen: ModelRecord, live: ModelRecord 
         f"{planned}, but {request.wish.strategy} now chooses {describe_model(chosen)}, while"
         f" {f'{describe_model(live)} is' if live else 'nothing is'} live; nothing was changed: plan again"
     )
-
-
-def _is_whole(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool)

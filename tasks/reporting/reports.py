@@ -21,7 +21,8 @@ from registry.vocabulary import KEY_METRIC, METRIC_LABEL, WHY, Task
 from tasks.data.frozen_rows import rows
 from tasks.predictions import PredictResult
 from tasks.predictions import describe as predictions_said
-from tasks.promotion.manual import ManualDeploy, describe
+from tasks.promotion.deploy_request import ManualDeploy
+from tasks.promotion.manual import describe
 from tasks.reporting.links import mlflow_model, mlflow_run, prefect_run
 from tasks.reporting.statistics_table import statistics_table
 from tasks.tracking.runs import note_run

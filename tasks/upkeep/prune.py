@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from registry import lifecycle, queries, retention
-from registry.errors import InvalidInput, NotDeleted, TrackingUnavailable
+from registry.errors import NotDeleted, TrackingUnavailable
 from registry.retention import Keep
 from registry.values import Pruning
 from registry.vocabulary import Status
+from tasks.parameters import KeepParameters
 from tasks.tracking import cleanup
 from tasks.tracking.cleanup import MlflowContents
-
-MOST = 1_000_000  # as good as all
+from tasks.validation import check
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,9 @@ class PruneResult:
 
 
 def checked_keep(keep_deployments: object, keep_models: object) -> Keep:
-    """Raises: InvalidInput."""
-    for name, number in {"keep_deployments": keep_deployments, "keep_models": keep_models}.items():
-        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
-            raise InvalidInput(f"{name} is a whole number, 1 or more, not {number!r}")
-    assert isinstance(keep_deployments, int)
-    assert isinstance(keep_models, int)
-    return Keep(keep_deployments, keep_models)
+    """Return what to keep. Raises: InvalidInput."""
+    given = check(KeepParameters, {"keep_deployments": keep_deployments, "keep_models": keep_models})
+    return Keep(given.keep_deployments, given.keep_models)
 
 
 def prune(project_name: str, keep: Keep, *, dry_run: bool = False) -> PruneResult:

@@ -13,7 +13,7 @@ from registry import queries, settings
 from tasks.data.sources import SKLEARN
 from tasks.estimators.algorithms import CLASSIFICATION, DESCRIPTIONS, NAMES, REGRESSION
 from tasks.estimators.preprocessing import OPTIONS
-from tasks.estimators.search import DEFAULT_ARGS
+from tasks.estimators.search_space import ARGS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -92,7 +92,7 @@ def test_the_options_and_defaults() -> None:
     for option, values in OPTIONS.items():
         row = next(line for line in README.splitlines() if line.startswith(f"| `{option}`"))
         assert all(f"`{value}`" in row for value in values)
-    for kind, arguments in DEFAULT_ARGS.items():
+    for kind, arguments in {kind: vars(arguments()) for kind, arguments in ARGS.items()}.items():
         row = next(line for line in README.splitlines() if line.startswith(f"| `{kind}`"))
         assert {name for name in arguments if f"`{name}`" in row} == set(arguments)
 

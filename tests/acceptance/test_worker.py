@@ -1,6 +1,5 @@
 """What README's Prefect part says, done: deploy all, start a worker, run deployments, read the run's page."""
 
-import inspect
 import json
 import os
 import re
@@ -28,12 +27,13 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 
-from flows.train import train
 from registry import queries, settings
 from registry.values import ModelRecord
 from tasks.flow_runs import limit_name
-from tasks.training.requests import checked_request, checked_terms
+from tasks.parameters import TrainParameters
+from tasks.training.requests import checked_request
 from tasks.upkeep import reconcile
+from tasks.validation import check
 from tests.support.processes import die_with_parent, running
 
 pytestmark = pytest.mark.slow
@@ -280,10 +280,4 @@ def test_prefect_yaml_has_no_key_that_prefect_would_ignore() -> None:
 def test_the_parameters_of_prefect_yaml_are_ones_that_a_training_takes() -> None:
     for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
         if given := deployment.get("parameters"):
-            default = {name: parameter.default for name, parameter in inspect.signature(train.fn).parameters.items()}
-            parameters = default | given
-            assert set(parameters) == set(default)
-            assert checked_request(
-                **{name: parameters[name] for name in inspect.signature(checked_request).parameters if name != "terms"},
-                terms=checked_terms(**{name: parameters[name] for name in inspect.signature(checked_terms).parameters}),
-            ).relation_name
+            assert checked_request(check(TrainParameters, given)).relation_name

@@ -18,8 +18,10 @@ from registry.timeouts import with_timeout
 from registry.vocabulary import Task
 from tasks.data.snapshots import freeze
 from tasks.estimators.algorithms import ALGORITHMS, FILES, check_parameters, checked_hyperparams
-from tasks.estimators.preprocessing import OPTIONS
+from tasks.estimators.preprocessing import OPTIONS, checked_preprocess
+from tasks.parameters import TrainParameters
 from tasks.training.candidates import _trained, one_line
+from tasks.validation import check as checked
 from tasks.values import Rows
 from tests.support.hostile import JSON, SCALAR, examples, refused_or
 from tests.support.requests import request
@@ -128,10 +130,9 @@ def test_any_preprocessing(workspace: Path) -> None:
     @examples(200)
     @given(st.dictionaries(st.sampled_from([*table.column_names, "z"]), choice, max_size=2) | JSON)
     def check(preprocess: Any) -> None:
-        from tasks.estimators.preprocessing import checked_preprocess
-
         def take() -> Any:
-            wanted = request(Task.REGRESSION, preprocess=checked_preprocess(preprocess))
+            given = checked(TrainParameters, {"project_name": "p", "preprocess": preprocess})
+            wanted = request(Task.REGRESSION, preprocess=checked_preprocess(given.preprocess))
             with TemporaryDirectory() as folder:
                 return freeze(table, wanted, Path(folder))
 

@@ -1,6 +1,5 @@
 """Whatever is asked for, of whatever type: a typed error in one line, or what was asked for; nothing is recorded."""
 
-import inspect
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -11,37 +10,27 @@ from hypothesis import strategies as st
 
 from registry import Predictor, queries
 from registry.errors import InvalidName
-from tasks.promotion.manual import checked_deploy, deploy
-from tasks.training.requests import checked_request, checked_terms
+from tasks.parameters import DeployParameters, RollbackParameters, TrainParameters
+from tasks.promotion.deploy_request import checked_deploy
+from tasks.promotion.manual import deploy
+from tasks.training.requests import checked_request
+from tasks.validation import check, definitions
 from tasks.values import TrainingRequest
 from tests.support.hostile import JSON, SCALAR, examples, refused_or
 from tests.support.story import Story
 
-TRAIN: dict[str, Any] = {
+TRAIN = {
     "project_name": "churn",
     "task": "classification",
     "relation_name": "sklearn:iris",
     "y_column_name": "target",
     "algorithms": ["linear"],
-    "hyperparams": None,
-    "search": None,
-    "search_params": None,
-    "search_args": None,
-    "test_size": 0.25,
-    "test_sampling": None,
-    "preprocess": None,
-    "seed": 0,
 }
-TERMS: dict[str, Any] = {
-    "compare": "same_rows",
-    "min_improvement": 0.0,
-    "confidence": None,
-    "must_beat_baseline": False,
-}
-DEPLOY: dict[str, Any] = {
-    name: parameter.default
-    for name, parameter in inspect.signature(checked_deploy).parameters.items()
-    if parameter.default is not inspect.Parameter.empty
+DEPLOY = {
+    name: each.default
+    for kind in (DeployParameters, RollbackParameters)
+    for name, each in definitions(kind).items()
+    if name not in ("project_name", "strategy")
 }
 
 
@@ -54,7 +43,7 @@ def test_any_value_for_any_argument_of_a_training(story: Story) -> None:
     before = story.history, queries.models("churn")
 
     @examples(300)
-    @given(some_of([*TRAIN, *TERMS]))
+    @given(some_of([*definitions(TrainParameters)]))
     def check(odd: dict[str, Any]) -> None:
         refused_or(lambda: request(odd))
 
@@ -107,5 +96,4 @@ def test_a_predictor_finds_a_project_by_either_spelling_of_its_name(registry_url
 
 
 def request(odd: dict[str, Any]) -> TrainingRequest:
-    asked, terms = TRAIN | odd, {name: odd.get(name, value) for name, value in TERMS.items()}
-    return checked_request(**{name: asked[name] for name in TRAIN}, terms=checked_terms(**terms))
+    return checked_request(check(TrainParameters, TRAIN | odd))

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from registry import session
-from tasks.promotion.manual import checked_deploy, deploy
+from tasks.promotion.deploy_request import checked_deploy
+from tasks.promotion.manual import deploy
 from tests.support.story import Story
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,8 @@ from registry import Predictor, queries
 from registry.errors import AllCandidatesFailed, ArtifactMissing, TrackingUnavailable
 from registry.vocabulary import Status
 from tasks.data import snapshots
-from tasks.promotion.manual import checked_deploy, deploy
+from tasks.promotion.deploy_request import checked_deploy
+from tasks.promotion.manual import deploy
 from tasks.tracking import alias
 from tasks.tracking.alias import mirrored_model_id
 from tasks.training import candidates

@@ -106,13 +106,13 @@ from pathlib import Path
 from mlflow import MlflowClient
 from registry import queries, settings
 from registry.errors import CandidateFailed
-from tasks.training.requests import checked_request, checked_terms
+from tasks.parameters import TrainParameters
+from tasks.training.requests import checked_request
 from tasks.data.snapshots import take_snapshot
 from tasks.training.candidates import candidate
 warnings.simplefilter("ignore")
-terms = checked_terms("same_rows", 0.0, None, False)
-asked = ("iris", "classification", "sklearn:iris", "target", ["ridge"], None, None, None, None, 0.25, None, None, 0)
-training = take_snapshot.fn(checked_request(*asked, terms), "key")
+given = TrainParameters("iris", "classification", "sklearn:iris", "target", ["ridge"])
+training = take_snapshot.fn(checked_request(given), "key")
 ballast = Path(".frontrunner/artifacts/ballast")
 client = MlflowClient(settings.tracking_uri())
 try:

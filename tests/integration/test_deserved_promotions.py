@@ -40,8 +40,9 @@ from tasks.data import predicted
 from tasks.promotion import comparison
 from tasks.promotion.automatic import decide, replay
 from tasks.promotion.comparison import compare
-from tasks.promotion.manual import checked_deploy, describe
+from tasks.promotion.deploy_request import checked_deploy
 from tasks.promotion.manual import deploy as deploy_now
+from tasks.promotion.manual import describe
 from tasks.promotion.rule import apply_rule
 from tests.support.story import Story
 

@@ -11,7 +11,8 @@ from flows.cli import doctor
 from flows.cli.doctor import Finding, examine
 from registry import queries, session
 from registry.settings import mlflow_ui
-from tasks.promotion.manual import checked_deploy, deploy
+from tasks.promotion.deploy_request import checked_deploy
+from tasks.promotion.manual import deploy
 from tasks.tracking.alias import mirror_live, mirrored_model_id
 from tests.support.story import Story
 

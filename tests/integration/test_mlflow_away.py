@@ -19,7 +19,8 @@ from mlflow import MlflowClient
 from registry import settings
 from registry.errors import TrackingUnavailable
 from registry.vocabulary import Task
-from tasks.promotion.manual import checked_deploy, deploy
+from tasks.promotion.deploy_request import checked_deploy
+from tasks.promotion.manual import deploy
 from tasks.tracking import alias as alias_module
 from tasks.tracking import runs, store
 from tasks.tracking import store as store_module

@@ -37,7 +37,8 @@ from registry.vocabulary import Task
 from tasks.data.predicted import predictions_kept
 from tasks.data.snapshots import take_snapshot
 from tasks.promotion.automatic import decide, replay
-from tasks.promotion.manual import checked_deploy, deploy
+from tasks.promotion.deploy_request import checked_deploy
+from tasks.promotion.manual import deploy
 from tasks.tracking import runs as runs_module
 from tasks.tracking import store as store_module
 from tasks.tracking.alias import mirrored_model_id

@@ -28,7 +28,7 @@ from registry.names import checked_name
 from registry.session import transaction
 from registry.values import Artifact, DeployResult, Evidence, Terms, Verdict
 from registry.vocabulary import Basis, Compare, Strategy, Task, strategy_named
-from tasks.promotion import manual
+from tasks.promotion.deploy_request import checked_deploy
 from tests.support.story import Story
 
 
@@ -320,7 +320,7 @@ class TestEveryStrategy:
     )
     def test_what_does_not_go_together(self, story: Story, strategy, algorithm_name, model_id, said) -> None:
         with pytest.raises(InvalidInput, match=said):
-            manual.checked_deploy("churn", strategy, algorithm_name, model_id=model_id)
+            checked_deploy("churn", strategy, algorithm_name, model_id=model_id)
 
     def test_a_person_cannot_ask_for_the_automatic_strategy(self) -> None:
         with pytest.raises(UnknownValue, match="choose one of best_score, most_recent, rollback, specific"):
@@ -579,7 +579,7 @@ class TestAChoiceThatChanges:
     )
     def test_what_does_not_go_together(self, asked, said) -> None:
         with pytest.raises(InvalidInput, match=said):
-            manual.checked_deploy("churn", "rollback", **asked)
+            checked_deploy("churn", "rollback", **asked)
 
 
 class TestARetriedTraining:

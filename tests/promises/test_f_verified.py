@@ -12,6 +12,7 @@ from registry.errors import ArtifactChanged, ArtifactMissing
 from registry.values import Terms
 from registry.vocabulary import Compare, Task
 from tasks.promotion import automatic, manual
+from tasks.promotion.deploy_request import checked_deploy
 from tests.support.story import Story
 
 
@@ -52,7 +53,7 @@ def test_a_damaged_file(registry_url: str, workspace: Path, damage: Callable[[Pa
         with pytest.raises(REFUSED):
             Predictor("churn")
         with pytest.raises(REFUSED, match="nothing was changed"):
-            manual.deploy(manual.checked_deploy("churn", "best_score"), "by hand")
+            manual.deploy(checked_deploy("churn", "best_score"), "by hand")
         decision = automatic.decide(
             "churn", Task.CLASSIFICATION, [queries.model(challenger)], Terms(Compare.RECORDED), "by itself"
         )

@@ -7,7 +7,8 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from registry.errors import RegistryUnavailable
-from tasks.promotion.manual import checked_deploy, deploy
+from tasks.promotion.deploy_request import checked_deploy
+from tasks.promotion.manual import deploy
 from tasks.tracking import alias as alias_module
 from tests.support.crew import Crew
 from tests.support.ledger import every_promise_is_kept

@@ -10,9 +10,11 @@ import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  (both are imported 
 
 from registry import queries
 from registry.errors import NoCandidate
-from registry.values import Decision, Terms
+from registry.values import Decision
 from tasks.data.snapshots import take_snapshot
+from tasks.parameters import TrainParameters
 from tasks.promotion import automatic, manual
+from tasks.promotion.deploy_request import checked_deploy
 from tasks.training import candidates
 from tasks.training.requests import checked_request
 from tests.support.deeds import BY_HAND, one_after_the_other, seq_of
@@ -29,7 +31,7 @@ def _deed(key: str, models: list[int]) -> dict[str, Any]:
     strategy = draw.choice(BY_HAND)
     wish = {"model_id": draw.choice(models)} if strategy == "specific" else {}
     try:
-        result = manual.deploy(manual.checked_deploy("churn", strategy, **wish), key)
+        result = manual.deploy(checked_deploy("churn", strategy, **wish), key)
     except NoCandidate:
         return {"model": None, "changed": False, "seq": None, "request_key": key}
     return {"model": result.model_id, "changed": result.changed, "seq": seq_of(key), "request_key": key}
@@ -37,10 +39,8 @@ def _deed(key: str, models: list[int]) -> dict[str, Any]:
 
 def train(key: str) -> Decision:
     """A training, step by step as the flow does it."""
-    request = checked_request(
-        *("iris", "classification", "sklearn:iris", "target", ["linear"], None, None, None, None, 0.25, None, None, 0),
-        Terms(),
-    )
+    given = TrainParameters("iris", "classification", "sklearn:iris", "target", ["linear"])
+    request = checked_request(given)
     begun = take_snapshot.fn(request, key)
     candidates.candidate(begun, "linear", threads=1)
     return automatic.promote.fn(begun, queries.run_models("iris", f"{key}:"), automatic_deploy=True)
@@ -54,7 +54,7 @@ def train_until(key: str, module: str, step: str) -> None:
 
 def deploy_until(key: str, module: str, step: str) -> None:
     last_of(module, step)
-    manual.deploy(manual.checked_deploy("churn", "rollback"), key)
+    manual.deploy(checked_deploy("churn", "rollback"), key)
 
 
 def last_of(module: str, step: str) -> None:

@@ -239,7 +239,6 @@ def test_what_was_chosen_is_shown_by_groups() -> None:
 
 
 SHAPES: dict[str, tuple[Any, type[Exception], str]] = {
-    "a list": ([{"x": 1}], InvalidInput, "preprocess is"),
     "an option without its value": ({"x": "scale"}, InvalidInput, "preprocess of 'x'"),
     "an unknown option": ({"x": {"scaling": "standard"}}, UnknownValue, "scaling.*choose one of impute, encode, scale"),
     "an unknown value": ({"x": {"scale": "big"}}, UnknownValue, "choose one of preserve, standard"),

@@ -14,10 +14,11 @@ from registry.errors import (
     UnknownProject,
     UnknownValue,
 )
-from registry.values import Terms
 from registry.vocabulary import Sampling, Task
 from tasks.callers import request_key
-from tasks.training.requests import checked_request, checked_test_size
+from tasks.parameters import TrainParameters
+from tasks.training.requests import checked_request
+from tasks.validation import check
 from tasks.values import TrainingRequest
 from tests.support.story import Story
 
@@ -37,9 +38,8 @@ def asked(**changes) -> TrainingRequest:
         "test_sampling": None,
         "preprocess": None,
         "seed": 0,
-        "terms": Terms(),
     }
-    return checked_request(**(arguments | changes))
+    return checked_request(check(TrainParameters, arguments | changes))
 
 
 def test_a_request_outside_of_a_flow_run_is_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +52,17 @@ def test_the_defaults() -> None:
     assert request.algorithms == ("linear", "random_forest", "xgboost")
     assert request.test_sampling is Sampling.STRATIFIED
     assert asked(task="regression").test_sampling is Sampling.RANDOM
+
+
+def test_what_a_form_leaves_empty_is_not_given() -> None:
+    """Prefect's form sends an emptied text as "" or null, and a list without chips as []."""
+    optional = ("search", "search_params", "search_args", "hyperparams", "preprocess", "test_sampling", "confidence")
+    for empty in ("", None, []):
+        assert asked(algorithms=empty, **dict.fromkeys(optional, empty)) == asked()
+    with pytest.raises(InvalidInput, match="is new: say its task"):
+        asked(task="")
+    with pytest.raises(UnknownProject):
+        asked(project_name="churn", relation_name="", task="", y_column_name="")
 
 
 REFUSED = {
@@ -78,7 +89,16 @@ REFUSED = {
         BadHyperparameter,
         "'knn', which is not among",
     ),
-    "hyperparams that are no dict": ({"hyperparams": {"linear": 3}}, BadHyperparameter, "are not {parameter: value}"),
+    "hyperparams that are no dict": (
+        {"hyperparams": {"linear": 3}},
+        BadHyperparameter,
+        r"hyperparams is {algorithm: {parameter: value}}, not {'linear': 3}",
+    ),
+    "a preprocess that is a list": (
+        {"preprocess": [{"x": 1}]},
+        InvalidInput,
+        "preprocess is {column: {option: value}}",
+    ),
     "hyperparams that cannot be kept": (
         {"hyperparams": {"linear": {"C": math.nan}}},
         BadHyperparameter,
@@ -114,7 +134,7 @@ def test_what_is_wrong_is_refused_in_one_line_and_nothing_is_recorded(what: str)
 @pytest.mark.parametrize("size", [0, 1.0, 1, -1, 1.5, math.nan, math.inf, "0.2", None, True])
 def test_a_test_size_that_is_neither_a_share_nor_a_count(size) -> None:
     with pytest.raises(InvalidInput, match="test_size is a share between 0 and 1 or a count"):
-        checked_test_size(size)
+        asked(test_size=size)
 
 
 class TestTrainingAgain:

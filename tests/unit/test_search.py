@@ -28,8 +28,11 @@ from xgboost import XGBClassifier
 from registry.errors import BadHyperparameter, CandidateFailed, InvalidInput, MissingExtra, UnknownValue
 from registry.vocabulary import Task
 from tasks.estimators.algorithms import LONGEST_FIRST, NAMES
-from tasks.estimators.search import checked_search, run_search
+from tasks.estimators.search import run_search
+from tasks.estimators.search_space import checked_search
+from tasks.parameters import TrainParameters
 from tasks.training.candidates import longest_first
+from tasks.validation import check
 from tasks.values import Found, Search, trials_table
 from tests.support.limits import threads
 from tests.support.requests import request
@@ -47,7 +50,12 @@ def svm() -> Pipeline:
 
 
 def asked(search: Any, params: Any, args: Any = None, algorithms=("svm",), hyperparams=None) -> Search | None:
-    return checked_search(search, params, args, CLASSIFICATION, list(algorithms), hyperparams or {})
+    given = check(
+        TrainParameters, {"project_name": "p", "search": search, "search_params": params, "search_args": args}
+    )
+    return checked_search(
+        given.search, given.search_params, given.search_args, CLASSIFICATION, list(algorithms), hyperparams or {}
+    )
 
 
 def found(search: str, params: Any, X: Any, y: Any, estimator: Any, task=CLASSIFICATION, seed=0, **args: Any) -> Found:
@@ -120,7 +128,7 @@ REFUSED = [
     (InvalidInput, "need a search", (None, None, {"cv": 3})),
     (InvalidInput, "search='grid' needs search_params", ("grid", None)),
     (InvalidInput, "search='optuna' needs search_params", ("optuna", {})),
-    (InvalidInput, "needs search_params", ("random", [1, 2])),
+    (InvalidInput, "search_params is {algorithm: {parameter: [values]}}, not [1, 2]", ("random", [1, 2])),
     (
         BadHyperparameter,
         "for 'knn', which is not among the algorithms: ['svm']",
@@ -157,7 +165,7 @@ REFUSED = [
     ),
     (UnknownValue, "unknown argument of search='grid' 'n_iter': choose one of cv", ("grid", C, {"n_iter": 3})),
     (UnknownValue, "choose one of cv, n_trials, timeout", ("optuna", C, {"n_iter": 3})),
-    (InvalidInput, "search_args are {name: value}, not [3]", ("grid", C, [3])),
+    (InvalidInput, "search_args is {name: value}, not [3]", ("grid", C, [3])),
     (InvalidInput, "cv is a whole number of at least 2, not 1", ("grid", C, {"cv": 1})),
     (InvalidInput, "cv is a whole number of at least 2, not 5.0", ("grid", C, {"cv": 5.0})),
     (InvalidInput, "n_iter is a whole number of at least 1, not True", ("random", C, {"n_iter": True})),
