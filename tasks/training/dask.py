@@ -73,7 +73,9 @@ def connected(address: str) -> Iterator[Any]:
         yield client
 
 
-def run_on(client: Any, task: Task[..., Outcome], training: Training, algorithms: list[str]) -> dict[str, BaseException]:
+def run_on(
+    client: Any, task: Task[..., Outcome], training: Training, algorithms: list[str]
+) -> dict[str, BaseException]:
     """Has every candidate trained, each on whichever worker is free; those that did not end well, and why.
 
     A candidate whose worker is lost is given to another one, three times at most.

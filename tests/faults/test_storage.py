@@ -108,7 +108,7 @@ from registry import queries, settings
 from registry.errors import CandidateFailed
 from tasks.training.requests import checked_request, checked_terms
 from tasks.data.snapshots import take_snapshot
-from tasks.training.candidates import candidate
+from tasks.training.fit import train_one
 warnings.simplefilter("ignore")
 terms = checked_terms("same_rows", 0.0, None, False)
 asked = ("iris", "classification", "sklearn:iris", "target", ["ridge"], None, None, None, None, 0.25, None, None, 0)
@@ -124,7 +124,7 @@ except OSError:
 told = []
 for _ in range(2):
     try:
-        candidate(training, "ridge", 1)
+        train_one(training, "ridge", 1)
     except CandidateFailed:
         pass
     model = queries.models("iris")[0]
