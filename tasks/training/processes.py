@@ -30,13 +30,15 @@ from registry.errors import FrontrunnerError
 
 log = logging.getLogger("frontrunner")
 
-# Heavy modules of a candidate. None of them starts a thread when it is imported, and none is Prefect's.
+# The heavy modules of a candidate. None of them starts a thread when it is imported, and none is Prefect's.
 PRELOADED = [
     "tasks.training.fit",
     "xgboost",
+    "mlflow.pyfunc",
     "mlflow.sklearn",
     "mlflow.store.artifact.local_artifact_repo",
-    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_workspace_store",
+    "pyarrow.parquet",
     "skops.io",
     "tasks.estimators.plots",
     "tasks.estimators.preprocessing",

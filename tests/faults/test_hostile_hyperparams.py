@@ -20,7 +20,7 @@ from tasks.data.snapshots import freeze
 from tasks.estimators.algorithms import ALGORITHMS, FILES, check_parameters, checked_hyperparams
 from tasks.estimators.preprocessing import OPTIONS, checked_preprocess
 from tasks.parameters import TrainParameters
-from tasks.training.candidates import _trained, one_line
+from tasks.training.fit import fit, one_line
 from tasks.validation import check as checked
 from tasks.values import Rows
 from tests.support.hostile import JSON, SCALAR, examples, refused_or
@@ -89,7 +89,7 @@ def test_any_value_of_any_parameter(canary: Path, task: Task, name: str) -> None
             return
         try:
             wanted = request(task, algorithms=(name,), hyperparams=checked)
-            with_timeout(SECONDS, "fit", lambda: _trained(wanted, name, learnt, 1))
+            with_timeout(SECONDS, "fit", lambda: fit(wanted, name, learnt, 1))
         except TimeoutError:
             raise
         except Exception as error:  # noqa: BLE001  (whatever a library raises: it is the candidate's reason)

@@ -109,7 +109,7 @@ from registry.errors import CandidateFailed
 from tasks.parameters import TrainParameters
 from tasks.training.requests import checked_request
 from tasks.data.snapshots import take_snapshot
-from tasks.training.candidates import candidate
+from tasks.training.fit import train_one
 warnings.simplefilter("ignore")
 given = TrainParameters("iris", "classification", "sklearn:iris", "target", ["ridge"])
 training = take_snapshot.fn(checked_request(given), "key")
@@ -124,7 +124,7 @@ except OSError:
 told = []
 for _ in range(2):
     try:
-        candidate(training, "ridge", 1)
+        train_one(training, "ridge", 1)
     except CandidateFailed:
         pass
     model = queries.models("iris")[0]

@@ -42,7 +42,7 @@ from tasks.promotion.manual import deploy
 from tasks.tracking import runs as runs_module
 from tasks.tracking import store as store_module
 from tasks.tracking.alias import mirrored_model_id
-from tasks.training.candidates import candidate
+from tasks.training.fit import train_one
 from tasks.upkeep import archive, transfer
 from tasks.upkeep.transfer import export_project, import_project
 from tests.support.requests import request
@@ -79,7 +79,7 @@ def train(frame: pd.DataFrame | None, *algorithms: str, name: str = NAME) -> Non
     )
     training = take_snapshot.fn(asked, uuid4().hex)
     with runs_module.training_run(training.run), predictions_kept():
-        models = [candidate(training, algorithm, 1) for algorithm in algorithms]
+        models = [queries.model(train_one(training, algorithm, 1).model_id) for algorithm in algorithms]
         decide(name, Task.REGRESSION, models, TERMS, training.key)
 
 

@@ -15,7 +15,7 @@ from tasks.data.snapshots import take_snapshot
 from tasks.parameters import TrainParameters
 from tasks.promotion import automatic, manual
 from tasks.promotion.deploy_request import checked_deploy
-from tasks.training import candidates
+from tasks.training.fit import train_one
 from tasks.training.requests import checked_request
 from tests.support.deeds import BY_HAND, one_after_the_other, seq_of
 from tests.support.nursery import killed
@@ -42,7 +42,7 @@ def train(key: str) -> Decision:
     given = TrainParameters("iris", "classification", "sklearn:iris", "target", ["linear"])
     request = checked_request(given)
     begun = take_snapshot.fn(request, key)
-    candidates.candidate(begun, "linear", threads=1)
+    train_one(begun, "linear", threads=1)
     return automatic.promote.fn(begun, queries.run_models("iris", f"{key}:"), automatic_deploy=True)
 
 

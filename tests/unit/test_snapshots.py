@@ -241,7 +241,7 @@ def test_a_large_snapshot_is_read_as_float32_in_the_order_of_its_columns(tmp_pat
     columns |= {"text": ["a", None, "b"] + ["c"] * 94, "whole": pa.array([None, *range(96)]), "y": list(range(97))}
     path = tmp_path / "rows.parquet"
     parquet.write_table(pa.table(columns), path, row_group_size=20)
-    read = frozen_rows._read(describe(path, path.as_uri()), ("y",), 70, large=True, shared=None)
+    read = frozen_rows._read(describe(path, path.as_uri()), ("y",), 70, large=True)
     X = pd.concat([read.X_train, read.X_test])
     assert (len(read.X_train), len(read.X_test)) == (70, 27)
     assert list(X.columns) == [*(f"x{i}" for i in range(11)), "whole", "text"]
