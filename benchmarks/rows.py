@@ -2,7 +2,7 @@
 
 Every training is of a new project beside running servers, so its rows are read, frozen and fitted. The bare fit reads
 the same file with pandas, splits, fits and scores the same two models with all cores. The peak of memory is the
-kernel's, of the largest process, in trainings of their own; for four candidates it is what all processes of a training
+kernel's, of the largest process; for four candidates it is what all processes of a training
 have together (PSS).
 """
 
@@ -73,15 +73,12 @@ def _of(size: int, rounds: int, home: Path, options: Options) -> list[Row]:
     found = alternately(rounds, {"ours": ours, BARE: bare})
     check_equal(found["ours"][0].scores, found[BARE][0].scores, BARE)
     seconds = {name: [each.ran.seconds for each in trained] for name, trained in found.items()}
-    peaks = alternately(
-        min(rounds, 2),
-        {"two": lambda: ours().ran.peak_mb, "four": lambda: together(FOUR), "one": lambda: together(ONE)},
-    )
-    bare_peaks = [each.ran.peak_mb for each in found[BARE]][: len(peaks["two"])]
+    peaks = {name: [each.ran.peak_mb for each in trained][:2] for name, trained in found.items()}
+    trees = alternately(min(rounds, 2), {"four": lambda: together(FOUR), "one": lambda: together(ONE)})
     times, room, more = ("≤ 1.3", "≤ 1.5", "≤ 1.5") if size in LARGEST else ("", "", "")
     what = f"{size:,} rows"
     return [
         Row("rows", f"{what}, linear and xgboost", "s", seconds["ours"], BARE, seconds[BARE], times),
-        Row("rows", f"{what}, peak memory", "MB", peaks["two"], BARE, bare_peaks, room),
-        Row("rows", f"{what}, peak memory of four candidates", "MB", peaks["four"], "of one", peaks["one"], more),
+        Row("rows", f"{what}, peak memory", "MB", peaks["ours"], BARE, peaks[BARE], room),
+        Row("rows", f"{what}, peak memory of four candidates", "MB", trees["four"], "of one", trees["one"], more),
     ]

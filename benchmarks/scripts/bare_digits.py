@@ -1,4 +1,4 @@
-"""The yardstick of `cold` and `warm`: what a training of five models is without anything around it."""
+"""The yardstick of `cold`: what a training of five models is without anything around it."""
 
 import json
 
