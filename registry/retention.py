@@ -1,4 +1,4 @@
-"""What a prune keeps of a project, and what it takes; `lifecycle.prune` asks while every promotion has to wait."""
+"""The models and snapshots that a prune takes; `lifecycle.prune` selects them while every promotion waits."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,22 +13,24 @@ from registry.strategies import TRAINED, live, rollback
 from registry.values import Pruning
 from registry.vocabulary import Status
 
-BEGINS = timedelta(hours=1)  # a training that froze its rows has begun its candidates by then
+GRACE_PERIOD = timedelta(hours=1)  # a training that froze its rows has begun its candidates by then
 PRUNABLE = (Status.TRAINED, Status.FAILED, Status.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """How much is kept: the models of so many of the newest `deployments`, and so many `models` of the newest trained,
-    and as many of the best."""
+    """How much is kept: the models of the newest `deployments`, and so many `models`, of the newest and of the best."""
 
     deployments: int = 10
     models: int = 20
 
 
 def prunable_models(session: Session, project_id: int, keep: Keep) -> list[Model]:
-    """Those that are neither live, nor of one of the newest deployments, nor what a rollback would bring back, nor of
-    the newest or the best of the trained; never one that is being trained."""
+    """Return the models to prune, none of which is being trained.
+
+    Kept are the live model, those of the newest deployments, the one that a rollback would bring back, and the newest
+    and the best of the trained models.
+    """
     kept: set[int] = set()
     for wanted in _kept(project_id, keep):
         kept.update(session.scalars(wanted))
@@ -37,10 +39,10 @@ def prunable_models(session: Session, project_id: int, keep: Keep) -> list[Model
 
 
 def prunable_snapshots(session: Session, project_id: int, without: set[int]) -> list[Snapshot]:
-    """Those that are not the newest, and that only pruned models were trained on, those `without` among them; one that
-    nothing was trained on after an hour.
+    """Return the snapshots to prune: those whose models are all pruned, or are among the ids in `without`.
 
-    A decision that can be computed again needs no other: what it measured are models, on their own snapshots.
+    The newest snapshot is kept, and one that nothing was trained on yet is kept for an hour. A decision that can be
+    computed again needs no other snapshots, as it measured models on their own.
     """
     newest = session.scalar(select(func.max(Snapshot.id)).where(Snapshot.project_id == project_id))
     models = select(Model.id, Model.snapshot_id, Model.status).where(Model.project_id == project_id)
@@ -50,7 +52,7 @@ def prunable_snapshots(session: Session, project_id: int, without: set[int]) -> 
         if status is not Status.PRUNED and model_id not in without:
             kept.add(snapshot_id)
     snapshots = select(Snapshot).where(Snapshot.project_id == project_id, Snapshot.pruned_at.is_(None))
-    young = now() - BEGINS
+    young = now() - GRACE_PERIOD
     return [
         row
         for row in session.scalars(snapshots.order_by(Snapshot.id))
@@ -59,7 +61,7 @@ def prunable_snapshots(session: Session, project_id: int, without: set[int]) -> 
 
 
 def planned(project_name: str, keep: Keep) -> Pruning:
-    """What a prune would take now; nothing is changed. Raises: UnknownProject."""
+    """Return what a prune would take now; nothing is changed. Raises: UnknownProject."""
     project_id = project(project_name).id
     with transaction() as session:
         model_ids = tuple(model.id for model in prunable_models(session, project_id, keep))

@@ -1,7 +1,7 @@
-"""A whole project, out of one registry and into another, which numbers its rows anew; its only writes are an import's.
+"""Read a whole project from one registry and insert it into another, which gives its rows new ids.
 
-Rows are what JSON can hold. A column is named here only where it means something else elsewhere: every other one, also
-one that a later version adds, is carried as it is.
+Rows are dictionaries that JSON can hold. A column is named here only if its value means something else in another
+registry. Every other column, also one that a later version adds, is carried over as it is.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,42 +17,42 @@ from registry.schema import Base, Decision, Deployment, Model, Project, Quaranti
 from registry.session import exists, transaction
 
 Row = dict[str, Any]
-Rows = Callable[[str], Iterable[Row]]  # of a table, by its name
-NewLocations = dict[tuple[str, int], Row]  # by a row's table and its id in the file: what its columns say here
+Rows = Callable[[str], Iterable[Row]]  # the rows of the table of that name
+NewLocations = dict[tuple[str, int], Row]  # new values of columns, by a row's table and its id in the file
 
-# In the order in which they refer to each other.
+# In the order in which their rows refer to each other.
 TABLES = tuple(row.__tablename__ for row in (Project, Snapshot, Model, Quarantine, Deployment, Decision))
-# What is true of the MLflow that a row comes from.
+# Columns that mean nothing to another MLflow.
 LOCAL_TO_MLFLOW = frozenset({"mlflow_run_id", "mlflow_model_id", "mirrored_seq"})
 FETCHED = 100  # rows at a time
 
 
 @contextmanager
 def read_project(project_name: str) -> Iterator[Rows]:
-    """The project's rows as they are at one moment, each table's by their ids. Raises: UnknownProject."""
+    """Read the project's rows as they are at one moment, those of a table by id. Raises: UnknownProject."""
     with transaction(one_moment=True) as session:
         project_id = session.scalar(select(Project.id).where(Project.name == project_name))
         if project_id is None:
             raise UnknownProject(project_name, session.scalars(select(Project.name).order_by(Project.name)))
-        yield lambda table: _read(session, Base.metadata.tables[table], project_id)
+        yield lambda table: _rows(session, Base.metadata.tables[table], project_id)
 
 
 def refuse_known(name: str, request_key: str) -> None:
-    """Whether a project with this snapshot could be imported under this name.
+    """Refuse a name that is taken, and a project that has a snapshot of this key here already.
 
     Raises:
-        ProjectImported: it is here already, whatever its name.
-        ProjectExists: another one has the name.
+        ProjectImported: the project is here already, whatever its name.
+        ProjectExists: another project has the name.
     """
     if exists():
         with transaction() as session:
             _refuse_known(session, name, request_key)
 
 
-def insert_project(rows: Rows, name: str, places: NewLocations) -> None:
-    """Writes the project under this name, in one transaction: all of it or nothing.
+def insert_project(rows: Rows, name: str, locations: NewLocations) -> None:
+    """Write the project under this name in one transaction: all of it or nothing.
 
-    Ids are new and in the order of the old ones; everything else is as it was, but for what `places` says.
+    Ids are new and in the order of the old ones. Everything else is as it was, except what `locations` replaces.
 
     Raises:
         ProjectImported, ProjectExists: as `refuse_known`.
@@ -65,14 +65,14 @@ def insert_project(rows: Rows, name: str, places: NewLocations) -> None:
             _refuse_known(session, name, snapshot.get("request_key", ""))
         for table in TABLES:
             for row in rows(table):
-                new = row | _forgotten(Base.metadata.tables[table], row) | places.get((table, row["id"]), {})
+                new = row | _without_locations(Base.metadata.tables[table], row) | locations.get((table, row["id"]), {})
                 new |= {"name": name} if table == Project.__tablename__ else {}
-                ids[table][row["id"]] = _inserted(session, Base.metadata.tables[table], new, ids)
+                ids[table][row["id"]] = _insert(session, Base.metadata.tables[table], new, ids)
         if len(ids[Project.__tablename__]) != 1:
             raise ExportDamaged("it does not hold exactly one project")
 
 
-def _read(session: Session, table: Table, project_id: int) -> Iterator[Row]:
+def _rows(session: Session, table: Table, project_id: int) -> Iterator[Row]:
     owner = table.c.id if table.name == Project.__tablename__ else table.c.project_id
     statement = select(table).where(owner == project_id).order_by(table.c.id).execution_options(yield_per=FETCHED)
     for row in session.execute(statement).mappings():
@@ -87,21 +87,21 @@ def _refuse_known(session: Session, name: str, request_key: str) -> None:
         raise ProjectExists(name)
 
 
-def _forgotten(table: Table, row: Row) -> Row:
-    """What a row says of files and of an MLflow that are not here: nobody may read, or delete, by that."""
+def _without_locations(table: Table, row: Row) -> Row:
+    """Empty the columns about files and an MLflow that are not here, so that nobody reads or deletes by them."""
     names = {name for name in row if name in LOCAL_TO_MLFLOW or name.endswith("_uri")} & set(table.c.keys())
     return {name: None if table.c[name].nullable else "" for name in names}
 
 
-def _inserted(session: Session, table: Table, row: Row, ids: dict[str, dict[int, int]]) -> int:
-    """The id that the row has here."""
+def _insert(session: Session, table: Table, row: Row, ids: dict[str, dict[int, int]]) -> int:
+    """Insert a row and return its new id."""
     if unknown := row.keys() - table.c.keys():
         raise ExportDamaged(f"a row of {table.name} has columns that are not known here: {', '.join(sorted(unknown))}")
     try:
         values = {name: _value(table.c[name], given, ids) for name, given in row.items() if name != "id"}
         if table.name == Decision.__tablename__:
             values["candidate_ids"] = [ids[Model.__tablename__][each] for each in row["candidate_ids"]]
-        if table.name == Deployment.__tablename__:  # not what the file says, which before version 0003 says nothing
+        if table.name == Deployment.__tablename__:  # files from before version 0003 have no algorithm
             values["algorithm"] = select(Model.algorithm).where(Model.id == values["model_id"]).scalar_subquery()
     except (KeyError, TypeError, ValueError) as error:
         raise ExportDamaged(f"row {row.get('id')} of {table.name} cannot be read: {error!r}") from error

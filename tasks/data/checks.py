@@ -1,25 +1,26 @@
-"""The rows of a relation, checked: what cannot be trained on is refused in one line before anything is recorded."""
+"""Check the rows of a relation: what cannot be trained on is refused in one line before anything is recorded."""
 
 import logging
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute, types
 
 from registry.errors import BadData, UnknownColumn
 from registry.vocabulary import Task
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-
 log = logging.getLogger("frontrunner")
 
-EXACT = 2**53  # above it, not every whole number is a float
+MAX_EXACT_INT = 2**53  # above it, not every whole number is a float
 
 
-def checked_rows(table: "pa.Table", relation_name: str, y_column_names: tuple[str, ...], task: Task) -> "pa.Table":
-    """The rows with plain column types: numbers, booleans as 0 and 1, text, points in time. What can be trained on but
-    is likely a mistake is warned of.
+def checked_rows(table: pa.Table, relation_name: str, y_column_names: tuple[str, ...], task: Task) -> pa.Table:
+    """Return the rows with plain column types: numbers, booleans as 0 and 1, text and timestamps.
+
+    What can be trained on but is likely a mistake is logged as a warning.
 
     Raises:
         BadData: they cannot be trained on.
@@ -32,17 +33,13 @@ def checked_rows(table: "pa.Table", relation_name: str, y_column_names: tuple[st
         if target:
             _check_target(column, name, relation_name, task)
         columns.append(column)
-    import pyarrow as pa
-
     plain = pa.table(columns, names=table.column_names)
     _warn_of_likely_mistakes(plain, relation_name, y_column_names)
     return plain
 
 
-def check_strata(labels: "np.ndarray[Any, Any]", k: int, task: Task) -> None:
-    """A class must be on both sides of a stratified split. Raises: BadData."""
-    import numpy as np
-
+def check_strata(labels: np.ndarray[Any, Any], k: int, task: Task) -> None:
+    """Raises: BadData: a class cannot be on both sides of a stratified split."""
     if task is Task.REGRESSION:
         raise BadData("test_sampling 'stratified' is for classification: use random or last")
     classes, counts = np.unique(labels, return_counts=True)
@@ -57,17 +54,15 @@ def check_strata(labels: "np.ndarray[Any, Any]", k: int, task: Task) -> None:
         )
 
 
-def check_sides(train: "np.ndarray[Any, Any]", test: "np.ndarray[Any, Any]", task: Task, where: str) -> None:
+def check_sides(train: np.ndarray[Any, Any], test: np.ndarray[Any, Any], task: Task, where: str) -> None:
     """Both sides of a target (n values) must be able to tell something. Raises: BadData."""
-    import numpy as np
-
     if task is Task.CLASSIFICATION and len(np.unique(train)) < 2:
         raise BadData(f"the training rows of {where} have a single class, {_shown(train[0])}: nothing to tell apart")
     if task is Task.REGRESSION and (test == test[0]).all():
         raise BadData(f"every test row of {where} has the target {_shown(test[0])}, so R2 means nothing there")
 
 
-def _check_shape(table: "pa.Table", relation_name: str, y_column_names: tuple[str, ...]) -> None:
+def _check_shape(table: pa.Table, relation_name: str, y_column_names: tuple[str, ...]) -> None:
     names = table.column_names
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -84,9 +79,6 @@ def _check_shape(table: "pa.Table", relation_name: str, y_column_names: tuple[st
 
 
 def _plain(column: "pa.ChunkedArray[Any]", where: str, *, keep_booleans: bool = False) -> "pa.ChunkedArray[Any]":
-    import pyarrow as pa
-    from pyarrow import types
-
     kind = column.type
     if types.is_dictionary(kind):
         return _plain(column.cast(kind.value_type), where, keep_booleans=keep_booleans)
@@ -104,10 +96,6 @@ def _plain(column: "pa.ChunkedArray[Any]", where: str, *, keep_booleans: bool = 
 
 
 def _plain_numbers(column: "pa.ChunkedArray[Any]", where: str) -> "pa.ChunkedArray[Any]":
-    import numpy as np
-    import pyarrow as pa
-    from pyarrow import compute, types
-
     if types.is_decimal(column.type):
         log.warning("%s holds decimals: they are read as floats of 15 digits", where)
         column = column.cast(pa.float64())
@@ -118,14 +106,14 @@ def _plain_numbers(column: "pa.ChunkedArray[Any]", where: str) -> "pa.ChunkedArr
         column = compute.if_else(compute.is_nan(column), None, column)
         largest = _largest(column)
     if largest > float(np.finfo(np.float32).max):
-        raise BadData(f"{where} has values that are infinite or beyond 3.4e38: mend the rows")
-    if types.is_integer(column.type) and largest > EXACT:
+        raise BadData(f"{where} has values that are infinite or beyond 3.4e38: fix the rows")
+    if types.is_integer(column.type) and largest > MAX_EXACT_INT:
         log.warning("%s holds whole numbers above 2^53: read as floats, they lose their last digits", where)
     return column.cast(pa.float64(), safe=False) if types.is_uint64(column.type) else column
 
 
 def _largest(column: "pa.ChunkedArray[Any]") -> float:
-    """The largest amount, 0 if there is none; NaN if one is among them. By numpy: Arrow takes six times as long."""
+    """Return the largest absolute value, 0 if there is none, NaN if there is one; numpy is faster at it than Arrow."""
     values = column.drop_null() if column.null_count else column
     parts = [chunk.to_numpy() for chunk in values.chunks if len(chunk)]
     ends = [end.item() for part in parts for end in (part.min(), part.max())]
@@ -133,8 +121,6 @@ def _largest(column: "pa.ChunkedArray[Any]") -> float:
 
 
 def _check_target(column: "pa.ChunkedArray[Any]", name: str, relation_name: str, task: Task) -> None:
-    from pyarrow import types
-
     if column.null_count:
         raise BadData(
             f"{column.null_count} of {len(column)} rows of {relation_name} have no {name!r}: leave those rows out"
@@ -152,9 +138,7 @@ def _check_target(column: "pa.ChunkedArray[Any]", name: str, relation_name: str,
         )
 
 
-def _warn_of_likely_mistakes(table: "pa.Table", relation_name: str, y_column_names: tuple[str, ...]) -> None:
-    from pyarrow import compute
-
+def _warn_of_likely_mistakes(table: pa.Table, relation_name: str, y_column_names: tuple[str, ...]) -> None:
     targets = [table[name] for name in y_column_names]
     empty, constant = [], []
     for name in table.column_names:
@@ -167,12 +151,15 @@ def _warn_of_likely_mistakes(table: "pa.Table", relation_name: str, y_column_nam
             constant.append(name)
         elif any(column.equals(target) for target in targets):
             log.warning("column %r of %s equals the target: a score from it means little", name, relation_name)
-    for names, said in ((empty, "has no value and is dropped"), (constant, "has one value: nothing to learn from it")):
+    for names, problem in (
+        (empty, "has no value and is dropped"),
+        (constant, "has one value: nothing to learn from it"),
+    ):
         if names:
             others = f" (so do {len(names) - 1} others)" if names[1:] else ""
-            log.warning("column %r of %s %s%s", names[0], relation_name, said, others)
+            log.warning("column %r of %s %s%s", names[0], relation_name, problem, others)
 
 
 def _shown(value: Any) -> str:
-    """A label as a person would write it, whether it is numpy's or Python's."""
+    """Return a label as a person would write it, whether it is numpy's or Python's."""
     return repr(value.item() if hasattr(value, "item") else value)

@@ -1,14 +1,17 @@
-"""Rows, checked, split and frozen: one Parquet file, the training rows first, then the test rows."""
+"""Check, split and freeze rows: one Parquet file, the training rows first, then the test rows."""
 
 import logging
 import math
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 from prefect import task
 from prefect.runtime import flow_run
+from pyarrow import compute, types
 
 from registry import lifecycle, queries
 from registry.errors import BadData, Pruned, UnknownColumn
@@ -17,20 +20,16 @@ from registry.vocabulary import Sampling, Task
 from tasks.data import sources
 from tasks.data.checks import check_sides, check_strata, checked_rows
 from tasks.data.frozen_rows import give_back, is_large, is_number, labels_of, rows
-from tasks.data.row_hashes import STORED, row_hashes
 from tasks.data.statistics import column_statistics
+from tasks.data.writer import combined, write_rows
 from tasks.flow_runs import TASK_OPTIONS
 from tasks.tracking import runs
 from tasks.values import MlflowRun, Training, TrainingRequest
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    import pyarrow as pa
-
 log = logging.getLogger("frontrunner")
-WRITTEN_BYTES, LEAST_ROWS, HASHED_ROWS = 32_000_000, 5_000, 50_000  # at a time
 GOLDEN_ROWS, GOLDEN_AMONG = 5, 100
+
+Positions = np.ndarray[Any, Any]  # of rows
 
 
 class Frozen(NamedTuple):
@@ -49,7 +48,7 @@ class Frozen(NamedTuple):
 
 @task(**TASK_OPTIONS, task_run_name="snapshot of {request.relation_name}")
 def take_snapshot(request: TrainingRequest, key: str) -> Training:
-    """Freezes the relation's rows, or takes the snapshot to train on again, and begins the MLflow run that keeps them.
+    """Freeze the relation's rows, or take the snapshot to train on again, and begin the MLflow run that keeps them.
 
     Raises:
         BadData: the rows cannot be trained on; nothing was recorded, neither here nor in MLflow.
@@ -73,115 +72,90 @@ def take_snapshot(request: TrainingRequest, key: str) -> Training:
     return _begun(request, key, snapshot, run)
 
 
-def freeze(table: "pa.Table", request: TrainingRequest, folder: Path) -> Frozen:
-    """Writes the rows and their hashes, in the order of their split, to files in `folder`.
+def freeze(table: pa.Table, request: TrainingRequest, folder: Path) -> Frozen:
+    """Write the rows and their hashes, in the order of their split, to files in `folder`.
 
     Raises:
         BadData: they cannot be trained on; the message says why.
     """
-    import numpy as np
-    import pyarrow as pa
+    table = checked_rows(table, request.relation_name, request.y_column_names, request.task)
+    train, test = _checked_split(table, request)
+    features = [name for name in table.column_names if name not in request.y_column_names]
+    _check_features(table.select(features), train, request)
+    columns, schema = table.columns, table.schema
+    del table  # its columns' chunks are freed as they are combined
+    table = combined(columns, schema)
+    path, hashes = folder / "rows.parquet", folder / "rows.hashes"
+    write_rows(table, np.concatenate([train, test]), path, hashes)
+    golden_rows = _golden_rows(table.select(features).take(test[:GOLDEN_AMONG]))
+    del columns, table
+    give_back()
+    kinds = [{"name": field.name, "type": str(field.type).removeprefix("large_")} for field in schema]
+    return Frozen(path, hashes, len(train), len(test), kinds, golden_rows)
 
-    relation_name, targets = request.relation_name, request.y_column_names
-    table = checked_rows(table, relation_name, targets, request.task)
-    train, test = split(
-        labels_of(table[targets[0]]), request.task, request.test_size, request.test_sampling, request.seed
-    )
+
+def _checked_split(table: pa.Table, request: TrainingRequest) -> tuple[Positions, Positions]:
+    targets, relation_name = request.y_column_names, request.relation_name
+    labels = labels_of(table[targets[0]])
+    train, test = split(labels, request.task, request.test_size, request.test_sampling, request.seed)
     for target in targets:
         labels = labels_of(table[target])
         where = relation_name if len(targets) == 1 else f"{relation_name}, {target!r},"
         check_sides(labels[train], labels[test], request.task, where)
-    features = [name for name in table.column_names if name not in targets]
-    if all(table[name].null_count and table[name].take(train).null_count == len(train) for name in features):
-        raise BadData(f"no column of {relation_name} beside the target has a value in the training rows")
-    check_choices(request, table.select(features))
-    path, hashes = folder / "rows.parquet", folder / "rows.hashes"
-    # Arrow makes one piece of a column each time that some of its rows are taken: once is enough. The others go then.
-    pieces, schema = table.columns, table.schema
-    del table
-    for number, column in enumerate(pieces):
-        if column.num_chunks > 1:
-            pieces[number] = pa.chunked_array([column.combine_chunks()])
-            del column
-            pa.default_memory_pool().release_unused()
-    table = pa.Table.from_arrays(pieces, schema=schema)
-    del pieces
-    _write(path, hashes, table, np.concatenate([train, test]))
-    golden_rows = _golden_rows(table.select(features).take(test[:GOLDEN_AMONG]))
-    columns = [{"name": field.name, "type": str(field.type).removeprefix("large_")} for field in table.schema]
-    del table
-    give_back()
-    return Frozen(path, hashes, len(train), len(test), columns, golden_rows)
+    return train, test
 
 
-def check_choices(request: TrainingRequest, features: "pa.Table | pd.DataFrame") -> None:
-    """Whether every column can be preprocessed as it was asked for, or by the defaults. Raises: BadData."""
-    import pandas as pd
-    from pyarrow import compute, types
+def _check_features(features: pa.Table, train: Positions, request: TrainingRequest) -> None:
+    if all(column.null_count and column.take(train).null_count == len(train) for column in features.columns):
+        raise BadData(f"no column of {request.relation_name} beside the target has a value in the training rows")
+    check_choices(request, features)
 
-    from tasks.estimators.preprocessing import refuse_identifier, resolved
 
+def check_choices(request: TrainingRequest, features: pa.Table | pd.DataFrame) -> None:
+    """Raises: BadData: a column cannot be preprocessed as the request asks, or by the defaults."""
+    from tasks.estimators.preprocessing import resolved  # scikit-learn is slow to import, and flows import this module
+
+    names = list(features.columns) if isinstance(features, pd.DataFrame) else features.column_names
     for name in request.preprocess:
-        names = list(features.columns) if isinstance(features, pd.DataFrame) else features.column_names
         if name not in names:
             raise UnknownColumn(name, request.relation_name, names)
-    if not isinstance(features, pd.DataFrame):
-        # Numbers that nothing is asked of cannot be wrong: the table is not copied for them.
-        odd = [field.name for field in features.schema if field.name in request.preprocess or not is_number(field.type)]
-        for field in features.schema:
-            if types.is_large_string(field.type) and "encode" not in request.preprocess.get(field.name, {}):
-                column = features[field.name]
-                refuse_identifier(field.name, compute.count_distinct(column).as_py(), len(column) - column.null_count)
-        features = features.select(odd).to_pandas()
-    resolved(features, request.preprocess, takes_gaps=True)
+    frame = features if isinstance(features, pd.DataFrame) else _columns_to_check(request, features)
+    resolved(frame, request.preprocess, takes_gaps=True)
 
 
-def _golden_rows(table: "pa.Table") -> list[list[Any]]:
-    """The first of them as JSON has them, without those whose dates no Python date can be."""
-    import pyarrow as pa
-    from pyarrow import compute
+def _columns_to_check(request: TrainingRequest, features: pa.Table) -> pd.DataFrame:
+    """Return the columns that may be wrong: numbers that are preprocessed by the defaults are not, so not copied."""
+    from tasks.estimators.preprocessing import refuse_identifier  # as above
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, float) and math.isnan(value):
-            return None
-        return value.isoformat() if hasattr(value, "isoformat") else value
+    for field in features.schema:
+        if types.is_large_string(field.type) and "encode" not in request.preprocess.get(field.name, {}):
+            column = features[field.name]
+            refuse_identifier(field.name, compute.count_distinct(column).as_py(), len(column) - column.null_count)
+    odd = [field.name for field in features.schema if field.name in request.preprocess or not is_number(field.type)]
+    frame: pd.DataFrame = features.select(odd).to_pandas()
+    return frame
 
+
+def _golden_rows(table: pa.Table) -> list[list[Any]]:
+    """Return the first rows as JSON has them, without rows whose dates Python cannot represent."""
     for field in table.schema:
-        if pa.types.is_timestamp(field.type):
+        if types.is_timestamp(field.type):
             year = compute.year(table[field.name].cast(pa.timestamp(field.type.unit)))
             fits = compute.and_(compute.greater(year, 1), compute.less(year, 9999))
             table = table.filter(compute.fill_null(fits, fill_value=True))
-    return [[plain(value) for value in row.values()] for row in table.slice(0, GOLDEN_ROWS).to_pylist()]
+    return [[_plain(value) for value in row.values()] for row in table.slice(0, GOLDEN_ROWS).to_pylist()]
 
 
-def _write(path: Path, hashes: Path, table: "pa.Table", order: "np.ndarray[Any, Any]") -> None:
-    """Part by part, so that the table is there only once; one is written while the next one is taken."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    repeating = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
-    rows = max(LEAST_ROWS, WRITTEN_BYTES * len(table) // max(table.nbytes, 1))
-    with (
-        parquet.ParquetWriter(path, table.schema, use_dictionary=repeating) as file,
-        hashes.open("wb") as beside,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        written: Future[None] | None = None
-        for start in range(0, len(order), rows):
-            part = table.take(order[start : start + rows])
-            if written:
-                written.result()  # so that there are never more than two parts
-            written = pool.submit(file.write_table, part)
-            for at in range(0, len(part), HASHED_ROWS):
-                beside.write(row_hashes(part.slice(at, HASHED_ROWS)).astype(STORED).tobytes())
-        if written:
-            written.result()
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 def split(
-    labels: "np.ndarray[Any, Any]", kind: Task, test_size: float, sampling: Sampling, seed: int
-) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
-    """Positions of the training and of the test rows.
+    labels: np.ndarray[Any, Any], kind: Task, test_size: float, sampling: Sampling, seed: int
+) -> tuple[Positions, Positions]:
+    """Return the positions of the training and of the test rows.
 
     `random` and `stratified` are scikit-learn's train_test_split to the row: k = ceil(test_size * n). `last` takes the
     k last rows as PostgresML does: k = test_size * n, rounded half up. Above 1, test_size is k itself.
@@ -189,13 +163,9 @@ def split(
     Raises:
         BadData: one side would be too small, or a class cannot be on both.
     """
-    import numpy as np
-    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
+    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit  # as in check_choices
 
-    rows = len(labels)
-    shares = test_size < 1
-    k = math.floor(test_size * rows + 0.5) if shares and sampling is Sampling.LAST else math.ceil(test_size * rows)
-    k = k if shares else int(test_size)
+    rows, k = len(labels), _test_rows(len(labels), test_size, sampling)
     if k < 2 or rows - k < 2:
         raise BadData(
             f"{rows} rows with test_size {test_size} leave {rows - k} to fit and {k} to test: at least 2 each"
@@ -208,6 +178,12 @@ def split(
     splitter = StratifiedShuffleSplit if sampling is Sampling.STRATIFIED else ShuffleSplit
     train, test = next(splitter(1, test_size=k, train_size=rows - k, random_state=seed).split(labels, labels))
     return train, test
+
+
+def _test_rows(rows: int, test_size: float, sampling: Sampling) -> int:
+    if test_size >= 1:
+        return int(test_size)
+    return math.floor(test_size * rows + 0.5) if sampling is Sampling.LAST else math.ceil(test_size * rows)
 
 
 def _begun(request: TrainingRequest, key: str, snapshot: SnapshotRecord, run: MlflowRun) -> Training:

@@ -1,4 +1,4 @@
-"""What MLflow has of a project, and the end of what nobody needs: runs, saved models, versions, and their files."""
+"""List and delete a project's contents of MLflow: runs, saved models, versions, and their files."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PAGE = 1000
-GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")  # what MLflow says of what it does not have
+GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")  # MLflow's codes for what is not there
 
 
 class StoredRun(NamedTuple):
-    """A run of ours. `request` is its training's key; `model_id` is None for the training's own run."""
+    """A run of Frontrunner's; `request` is its training's key, `model_id` is None for the training's own run."""
 
     id: str
     request: str
@@ -32,7 +32,7 @@ class StoredRun(NamedTuple):
 
 
 class LoggedModel(NamedTuple):
-    """A model that a candidate saved; `run` is its candidate's, None where MLflow does not know."""
+    """A model that a candidate saved; `run` is its candidate's, None if MLflow does not know it."""
 
     id: str
     model_id: int
@@ -42,20 +42,20 @@ class LoggedModel(NamedTuple):
 
 
 class MlflowContents(NamedTuple):
-    """What MLflow has of a project, deleted runs among it: they tell whose a saved model is."""
+    """MLflow's runs and saved models of a project; deleted runs still show whose a saved model is."""
 
     runs: list[StoredRun]
     saved: list[LoggedModel]
 
     def of(self, model_id: int, request: str) -> "MlflowContents":
-        """Those of one candidate; another registry may have a model of that number, but not of that training."""
+        """Return those of one candidate; another registry may have a model of that number, but not of that training."""
         runs = [run for run in self.runs if (run.model_id, run.request) == (model_id, request)]
         mine = [saved for saved in self.saved if saved.model_id == model_id and saved.run in runs]
         return MlflowContents(runs, mine)
 
 
-def kept(project_name: str) -> MlflowContents:
-    """Raises: TrackingUnavailable: MLflow cannot be reached. (So for every function here.)"""
+def contents(project_name: str) -> MlflowContents:
+    """Return what MLflow has of a project. Raises: TrackingUnavailable, as every function here."""
     from mlflow.entities import ViewType
 
     with translated():
@@ -73,20 +73,20 @@ def kept(project_name: str) -> MlflowContents:
 
 
 def kill(run: StoredRun) -> None:
-    """The run's process is gone: it ends as KILLED."""
+    """End a run as KILLED whose process is gone."""
     with translated():
         client().set_terminated(run.id, "KILLED")
 
 
 def remove_saved(saved: LoggedModel) -> None:
-    """A saved model and its files; the files first, so that what is left can be found again."""
+    """Delete a saved model: first its files, so that what is left after an error can be found again."""
     with translated():
         _remove_files(saved.uri)
         client().delete_logged_model(saved.id)
 
 
 def remove_model(project_id: int, model: ModelRecord, has: MlflowContents) -> None:
-    """All of a pruned model: its versions, its file, and what else MLflow has of it.
+    """Delete all of a pruned model: its versions, its file, and everything else that MLflow has of it.
 
     Raises:
         NotDeleted: an alias still names it, or the store deletes nothing.
@@ -114,7 +114,11 @@ def remove_snapshot(snapshot: SnapshotRecord) -> None:
 
 
 def _versions(mlflow: "MlflowClient", project_id: int, model: ModelRecord) -> list[str]:
-    """The model's versions in MLflow's registry, none of which an alias names: it would vanish without a word."""
+    """Return the model's versions in MLflow's registry.
+
+    Raises:
+        NotDeleted: an alias names one of them; MLflow would delete it silently.
+    """
     from mlflow.exceptions import MlflowException
 
     name = registered_name(project_id)
@@ -128,13 +132,13 @@ def _versions(mlflow: "MlflowClient", project_id: int, model: ModelRecord) -> li
     mine = [str(each.version) for each in found if each.tags.get("frontrunner.model_id") == str(model.id)]
     for alias, version in aliases.items():
         if str(version) in mine:
-            mend = "run `frontrunner reconcile`" if alias == LIVE else "take it away from it in MLflow"
-            raise NotDeleted(f"MLflow's alias {alias!r} still names model {model.id} (version {version}): {mend}")
+            fix = "run `frontrunner reconcile`" if alias == LIVE else "remove the alias in MLflow"
+            raise NotDeleted(f"MLflow's alias {alias!r} still names model {model.id} (version {version}): {fix}")
     return mine
 
 
 def _remove_files(uri: str) -> None:
-    """A file or a folder; one that is gone already is none."""
+    """Delete a file or a folder, unless it is gone already."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     folder, _, name = uri.rstrip("/").rpartition("/")
@@ -142,7 +146,7 @@ def _remove_files(uri: str) -> None:
         repository: Any = get_artifact_repository(folder, tracking_uri=settings.tracking_uri())
         repository.delete_artifacts(name)
     except NotImplementedError as error:
-        raise NotDeleted(f"the store of {uri} deletes nothing: delete it there by hand") from error
+        raise NotDeleted(f"the store of {uri} deletes nothing: delete it there manually") from error
 
 
 def _run(run: Any) -> StoredRun:

@@ -1,7 +1,7 @@
-"""The file that a project is exported to: a zip of its rows, its files by their SHA-256, and a manifest of them all.
+"""The file format of an exported project: a zip of its tables' rows, its files by their SHA-256, and a manifest.
 
-Nothing of it is trusted: an entry is read part by part, no further than the manifest says, and is what its digest says
-or an error. No name in it ever becomes a path.
+Nothing in it is trusted. zipfile unpacks no more of an entry than its directory says and checks the entry's CRC; the
+names of entries never become paths.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
@@ -18,151 +18,105 @@ from registry.errors import ExportDamaged, ExportTooNew
 from registry.schema import REVISION
 from registry.transfer import TABLES, Row
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-NAME = re.compile(rf"(?:{'|'.join(TABLES)})\.jsonl|files/[0-9a-f]{{64}}")
-PART = 2**20  # bytes
-MANIFEST_LIMIT = 2**26  # bytes; an entry takes some 170
-# An export that unfolds to more than this many times its size is a bomb, once that is more than so many bytes.
-UNFOLDS, HARMLESS = 100, 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    sha256: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    zip: ZipFile
-    entries: dict[str, Entry] = field(default_factory=dict)
-
-    def add(self, name: str, parts: Iterable[bytes], *, packed: bool) -> Entry:
-        """Writes an entry; `packed`: it is worth compressing."""
-        info = ZipInfo(name)
-        info.compress_type = ZIP_DEFLATED if packed else ZIP_STORED
-        digest, size = hashlib.sha256(), 0
-        with self.zip.open(info, "w", force_zip64=True) as file:
-            for part in parts:
-                digest.update(part)
-                size += file.write(part)
-        self.entries[name] = Entry(digest.hexdigest(), size)
-        return self.entries[name]
-
-
-@contextmanager
-def new_archive(path: Path, project_name: str) -> Iterator[Writer]:
-    """A new archive; its manifest is written last."""
-    with ZipFile(path, "w") as zip_file:
-        writer = Writer(zip_file)
-        yield writer
-        entries = {name: {"sha256": entry.sha256, "bytes": entry.bytes} for name, entry in writer.entries.items()}
-        said = {"format": FORMAT, "revision": REVISION, "project": project_name, "entries": entries}
-        writer.add(MANIFEST, [json.dumps(said, indent=1).encode()], packed=True)
+FORMAT = 2  # 1 had a digest of every entry in its manifest, which is not read any more
+MANIFEST, FILES = "manifest.json", "files/"
+NAME = re.compile(rf"{re.escape(MANIFEST)}|(?:{'|'.join(TABLES)})\.jsonl|files/[0-9a-f]{{64}}")
+PART_BYTES = 2**20
+MANIFEST_BYTES = 2**26  # format 1 listed every entry in it
+# An export that unpacks to more than this many times its size is a bomb, once that is more than so many bytes.
+MAX_RATIO, HARMLESS_BYTES = 100, 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An export whose manifest was read."""
+    """An export whose manifest and directory were read; `files` are the sizes of its files by their SHA-256."""
 
     zip: ZipFile
     project_name: str
-    entries: dict[str, Entry]
-
-    def parts(self, name: str) -> Iterator[bytes]:
-        """An entry's bytes; at their end they are known to be those that were written.
-
-        Raises:
-            ExportDamaged: they are others, or more, or there is no such entry.
-        """
-        wanted = self.entries.get(name)
-        if wanted is None:
-            raise ExportDamaged(f"it has no {name}")
-        digest, size = hashlib.sha256(), 0
-        for part in _unpacked(self.zip, name):
-            digest.update(part)
-            size += len(part)
-            if size > wanted.bytes:
-                raise ExportDamaged(f"{name} unfolds to more than the {wanted.bytes:,} bytes of its manifest")
-            yield part
-        if (digest.hexdigest(), size) != (wanted.sha256, wanted.bytes):
-            raise ExportDamaged(f"{name} is not what its manifest says")
+    files: dict[str, int]
 
     def rows(self, table: str) -> Iterator[Row]:
         """Raises: ExportDamaged."""
-        rest = b""
-        for part in self.parts(f"{table}.jsonl"):
-            *lines, rest = (rest + part).split(b"\n")
-            yield from map(_row, lines)
-        if rest:
-            yield _row(rest)
+        with _reading(f"{table}.jsonl"), self.zip.open(f"{table}.jsonl") as file:
+            for line in file:
+                row = _json(line, f"a row of {table}")
+                if type(row.get("id")) is not int:
+                    raise ExportDamaged(f"a row of {table} has no id")
+                yield row
+
+    def parts(self, sha256: str) -> Iterator[bytes]:
+        """Yield the bytes of a file. Raises: ExportDamaged: at the end, if they are not those of its SHA-256."""
+        name, digest = FILES + sha256, hashlib.sha256()
+        with _reading(name), self.zip.open(name) as file:
+            while part := file.read(PART_BYTES):
+                digest.update(part)
+                yield part
+        if digest.hexdigest() != sha256:
+            raise ExportDamaged(f"{name} is not the file of that SHA-256")
+
+
+@contextmanager
+def new_archive(path: Path, project_name: str) -> Iterator[ZipFile]:
+    """Create an archive to `add` entries to."""
+    with ZipFile(path, "w") as zip_file:
+        manifest = {"format": FORMAT, "revision": REVISION, "project": project_name}
+        add(zip_file, MANIFEST, [json.dumps(manifest, indent=1).encode()])
+        yield zip_file
+
+
+def add(zip_file: ZipFile, name: str, parts: Iterable[bytes], *, compress: bool = True) -> None:
+    """Write an entry; equal entries are equal bytes."""
+    info = ZipInfo(name)
+    info.compress_type = ZIP_DEFLATED if compress else ZIP_STORED
+    with zip_file.open(info, "w", force_zip64=True) as file:
+        for part in parts:
+            file.write(part)
 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
     """Raises: ExportDamaged: it is no export; ExportTooNew: of a Frontrunner newer than this one."""
-    with _zip(path) as zip_file:
-        said = _manifest(zip_file)
-        if said.get("format") != FORMAT:
-            raise ExportTooNew(path, f"format {said.get('format')!r}, this is {FORMAT}")
-        if str(said.get("revision")) > REVISION:
-            raise ExportTooNew(path, f"registry {said['revision']}, this is {REVISION}")
-        entries = _entries(said)
-        names = [info.filename for info in zip_file.infolist()]
-        if odd := [name for name in names if name != MANIFEST and not NAME.fullmatch(name)]:
-            raise ExportDamaged(f"it has an entry {odd[0][:100]!r}, which no export has")
-        if sorted(names) != sorted([*entries, MANIFEST]):
-            raise ExportDamaged("its entries are not those of its manifest")
-        if sum(entry.bytes for entry in entries.values()) > max(HARMLESS, UNFOLDS * path.stat().st_size):
-            raise ExportDamaged(f"it would unfold to more than {UNFOLDS} times its size")
-        yield Archive(zip_file, str(said.get("project")), entries)
-
-
-@contextmanager
-def _zip(path: Path) -> Iterator[ZipFile]:
-    try:
+    with _reading("its directory"):
         zip_file = ZipFile(path)
-    except Exception as error:  # whatever a damaged file makes zipfile raise
-        raise ExportDamaged(_said(error)) from error
     with zip_file:
-        yield zip_file
+        manifest = _manifest(zip_file)
+        if manifest.get("format") not in (1, FORMAT):
+            raise ExportTooNew(path, f"format {manifest.get('format')!r}, this is {FORMAT}")
+        if str(manifest.get("revision")) > REVISION:
+            raise ExportTooNew(path, f"registry {manifest['revision']}, this is {REVISION}")
+        entries = zip_file.infolist()
+        if odd := [entry.filename for entry in entries if not NAME.fullmatch(entry.filename)]:
+            raise ExportDamaged(f"it has an entry {odd[0][:100]!r}, which no export has")
+        if sum(entry.file_size for entry in entries) > max(HARMLESS_BYTES, MAX_RATIO * path.stat().st_size):
+            raise ExportDamaged(f"it would unpack to more than {MAX_RATIO} times its size")
+        files = {entry.filename[len(FILES) :]: entry.file_size for entry in entries if entry.filename.startswith(FILES)}
+        yield Archive(zip_file, str(manifest.get("project")), files)
 
 
 def _manifest(zip_file: ZipFile) -> dict[str, Any]:
-    text = bytearray()
-    for part in _unpacked(zip_file, MANIFEST):
-        text += part
-        if len(text) > MANIFEST_LIMIT:
-            raise ExportDamaged(f"its manifest has more than {MANIFEST_LIMIT:,} bytes")
-    return _row(bytes(text), "manifest")
+    with _reading(MANIFEST), zip_file.open(MANIFEST) as file:
+        text = file.read(MANIFEST_BYTES + 1)
+        if len(text) > MANIFEST_BYTES:
+            raise ExportDamaged(f"its manifest has more than {MANIFEST_BYTES:,} bytes")
+    return _json(text, "its manifest")
 
 
-def _entries(said: dict[str, Any]) -> dict[str, Entry]:
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
     try:
-        return {name: Entry(str(each["sha256"]), int(each["bytes"])) for name, each in said["entries"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ExportDamaged("its manifest does not say what it holds") from error
+        yield
+    except ExportDamaged:
+        raise
+    except Exception as error:  # whatever a damaged file makes zipfile raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ExportDamaged(f"{name} cannot be read: {reason}") from error
 
 
-def _row(line: bytes, what: str = "row") -> Row:
+def _json(text: bytes, what: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ExportDamaged(f"a {what} of it is no JSON") from error
-    if not isinstance(row, dict) or (what == "row" and type(row.get("id")) is not int):
-        raise ExportDamaged(f"a {what} of it is of another form")
-    return row
-
-
-def _unpacked(zip_file: ZipFile, name: str) -> Iterator[bytes]:
-    try:
-        with zip_file.open(name) as file:
-            while part := file.read(PART):
-                yield part
-    except Exception as error:  # as above
-        raise ExportDamaged(f"{name} cannot be read: {_said(error)}") from error
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise ExportDamaged(f"{what} is not JSON") from error
+    if not isinstance(value, dict):
+        raise ExportDamaged(f"{what} has another form")
+    return value

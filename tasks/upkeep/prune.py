@@ -1,11 +1,13 @@
-"""Pruning a project: what is not kept is marked, then its files go; what a crash leaves of that goes the next time."""
+"""Prune a project: what is not kept is marked, then its files are deleted; the next prune finishes it after a crash."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from registry import lifecycle, queries, retention
 from registry.errors import NotDeleted, TrackingUnavailable
+from registry.queries import Training
 from registry.retention import Keep
 from registry.values import Pruning
 from registry.vocabulary import Status
@@ -17,13 +19,20 @@ from tasks.validation import check
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
-    """What a prune took, or would take. `left`: why files are still there; the next prune or reconcile deletes them."""
+    """What a prune took, or would take; `left` is why files are still there: the next one deletes them."""
 
     project_name: str
     model_ids: tuple[int, ...]
     snapshot_ids: tuple[int, ...]
     planned: bool
     left: tuple[str, ...] = ()
+
+
+class Owner(NamedTuple):
+    """The key of a model's training, and the model's status; other registries have models of its number, too."""
+
+    request: str
+    status: Status
 
 
 def checked_keep(keep_deployments: object, keep_models: object) -> Keep:
@@ -33,9 +42,9 @@ def checked_keep(keep_deployments: object, keep_models: object) -> Keep:
 
 
 def prune(project_name: str, keep: Keep, *, dry_run: bool = False) -> PruneResult:
-    """Marks what is not kept, so that no strategy can choose it any more, and deletes its files.
+    """Mark what is not kept, so that no strategy can choose it any more, and delete its files.
 
-    MLflow being away leaves files behind, and says so.
+    If MLflow cannot be reached, files stay and the result says so.
 
     Raises:
         UnknownProject: there is no such project.
@@ -46,16 +55,21 @@ def prune(project_name: str, keep: Keep, *, dry_run: bool = False) -> PruneResul
     taken = lifecycle.prune(project_name, keep)
     left: list[str] = []
     try:
-        delete_files(project_name, cleanup.kept(project_name), lambda said, done: None if done else left.append(said))
+        has, known = cleanup.contents(project_name), owners(queries.trainings(project_name))
+        delete_files(project_name, has, known, lambda message, done: None if done else left.append(message))
     except TrackingUnavailable as error:
         left.append(str(error))
     return PruneResult(project_name, taken.model_ids, taken.snapshot_ids, planned=False, left=tuple(left))
 
 
-def to_delete(project_name: str, has: MlflowContents) -> Pruning:
-    """The pruned models and snapshots of which something is left, in the registry or in MLflow."""
+def owners(trainings: Mapping[str, Training]) -> dict[int, Owner]:
+    """Return the owner of each model's files by the model's id."""
+    return {model.id: Owner(key, model.status) for key, training in trainings.items() for model in training.models}
+
+
+def to_delete(project_name: str, has: MlflowContents, known: Mapping[int, Owner]) -> Pruning:
+    """Return the pruned models and snapshots of which something is left, in the registry or in MLflow."""
     models, snapshots = queries.unfinished_pruning(project_name)
-    known = owners(project_name)
     left = {model.id for model in models}
     for run in has.runs:
         if run.model_id and known.get(run.model_id) == (run.request, Status.PRUNED) and not run.deleted:
@@ -63,34 +77,30 @@ def to_delete(project_name: str, has: MlflowContents) -> Pruning:
     return Pruning(tuple(sorted(left)), tuple(snapshot.id for snapshot in snapshots))
 
 
-def owners(project_name: str) -> dict[int, tuple[str, Status]]:
-    """Of each model, the key of the training that it is of, and what it is: other registries have its number, too."""
-    trainings = queries.trainings(project_name)
-    return {model.id: (key, model.status) for key, training in trainings.items() for model in training.models}
-
-
-def delete_files(project_name: str, has: MlflowContents, tell: Callable[[str, bool], None]) -> None:
-    """Deletes what is left of what was pruned; a row forgets its file only when that is gone.
+def delete_files(
+    project_name: str, has: MlflowContents, known: Mapping[int, Owner], report: Callable[[str, bool], None]
+) -> None:
+    """Delete what is left of what was pruned; a row forgets its file only when that is gone.
 
     Raises:
         TrackingUnavailable: MLflow cannot be reached at all.
     """
-    project_id, left, known = queries.project(project_name).id, to_delete(project_name, has), owners(project_name)
+    project_id, left = queries.project(project_name).id, to_delete(project_name, has, known)
     for model_id in left.model_ids:
-        with _told(f"model {model_id}", tell):
-            cleanup.remove_model(project_id, queries.model(model_id), has.of(model_id, known[model_id][0]))
+        with _reported(f"model {model_id}", report):
+            cleanup.remove_model(project_id, queries.model(model_id), has.of(model_id, known[model_id].request))
             lifecycle.forget_model_files(model_id)
     for snapshot_id in left.snapshot_ids:
-        with _told(f"snapshot {snapshot_id}", tell):
+        with _reported(f"snapshot {snapshot_id}", report):
             cleanup.remove_snapshot(queries.snapshot(snapshot_id))
             lifecycle.forget_snapshot_files(snapshot_id)
 
 
 @contextmanager
-def _told(what: str, tell: Callable[[str, bool], None]) -> Iterator[None]:
+def _reported(what: str, report: Callable[[str, bool], None]) -> Iterator[None]:
     try:
         yield
     except NotDeleted as error:
-        tell(f"the files of {what}, which was pruned, are still there: {error}", False)
+        report(f"the files of {what}, which was pruned, are still there: {error}", False)
     else:
-        tell(f"the files of {what}, which was pruned, are deleted", True)
+        report(f"the files of {what}, which was pruned, are deleted", True)

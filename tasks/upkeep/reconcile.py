@@ -1,30 +1,36 @@
-"""What crashes and outages left behind is put in order: MLflow follows the registry, and what was lost is recorded."""
+"""Put the registry and MLflow in order after crashes and outages: MLflow follows the registry, losses are recorded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import NamedTuple
 
 from registry import lifecycle, queries
 from registry.errors import ForeignAlias, TrackingUnavailable
+from registry.queries import Training
 from registry.schema import now
 from registry.serving.artifacts import is_gone
 from registry.timeouts import with_timeout
+from registry.values import ModelRecord
 from registry.vocabulary import Status
 from tasks.tracking import cleanup
 from tasks.tracking.alias import LIVE, mirror_live, mirrored_model_id
-from tasks.tracking.cleanup import MlflowContents, StoredRun
-from tasks.upkeep.prune import delete_files, owners, to_delete
+from tasks.tracking.cleanup import LoggedModel, MlflowContents
+from tasks.upkeep.prune import Owner, delete_files, owners, to_delete
 
-SILENT = timedelta(minutes=5)  # a candidate of whose process nothing was heard for so long has none any more
-YOUNG = timedelta(hours=1)  # what may belong to a training that goes on is left alone
+HEARTBEAT_TIMEOUT = timedelta(minutes=5)  # the process of a candidate without a heartbeat for so long is lost
+GRACE_PERIOD = timedelta(hours=1)  # what is younger may belong to a training that goes on
 ASK_SECONDS = 30
 PROJECT_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing that was found; `done`: it was mended, or would be; False: it could not be; None: it wants a person."""
+    """One finding, described by `said`.
+
+    `done` is True if it was put right, or would be in a dry run; False if it could not be; None if it needs a person.
+    """
 
     project_name: str | None
     what: str
@@ -33,134 +39,150 @@ class Action:
 
 
 class ProjectRun(NamedTuple):
-    """One project's turn."""
+    """The actions in one project."""
 
     project_name: str
     dry_run: bool
-    deeds: list[Action]
+    actions: list[Action]
 
-    def tell(self, what: str, said: str, done: bool | None = True) -> None:
-        self.deeds.append(Action(self.project_name, what, said, done))
+    def report(self, what: str, message: str, done: bool | None = True) -> None:
+        self.actions.append(Action(self.project_name, what, message, done))
 
-    def does(self, what: str, said: str, deed: Callable[[], None]) -> None:
+    def act(self, what: str, message: str, action: Callable[[], None]) -> None:
         if not self.dry_run:
-            deed()
-        self.tell(what, said)
+            action()
+        self.report(what, message)
+
+
+class Known(NamedTuple):
+    """The registry's trainings and models of a project, read once, after MLflow's contents."""
+
+    trainings: dict[str, Training]
+    owners: dict[int, Owner]
+
+    @property
+    def models(self) -> list[ModelRecord]:
+        return [model for training in self.trainings.values() for model in training.models]
 
 
 def reconcile(project_name: str | None = None, *, dry_run: bool = False) -> list[Action]:
-    """Every project, or one. What needs the registry alone is done first; MLflow being away is one line, and the rest
-    is left for the next time.
+    """Put every project in order, or one.
+
+    What needs only the registry is done first. If MLflow cannot be reached, one action says so and the rest is left
+    for the next time.
 
     Raises:
         UnknownProject: there is no such project.
     """
     names = [project_name] if project_name else [project.project_name for project in queries.projects()]
-    rounds = [ProjectRun(name, dry_run, []) for name in names]
-    for each in rounds:
-        _fail_lost(each)
-    deeds = [deed for each in rounds for deed in each.deeds]
-    for each in rounds:
-        each.deeds.clear()
+    actions: list[Action] = []
+    for name in names:
+        _fail_lost(ProjectRun(name, dry_run, actions))
+    for name in names:
+        project = ProjectRun(name, dry_run, [])
         try:
-            with_timeout(PROJECT_SECONDS, f"reconcile {each.project_name}", lambda each=each: _with_mlflow(each))  # type: ignore[misc]
+            with_timeout(PROJECT_SECONDS, f"reconcile {name}", partial(_follow_registry, project))
         except (TimeoutError, TrackingUnavailable) as error:
-            said = str(error) or f"MLflow did not end with {each.project_name!r} within {PROJECT_SECONDS} s"
-            return [*deeds, *each.deeds, Action(None, "MLflow", f"{said}; what it is needed for is left", False)]
-        deeds += each.deeds
-    return deeds
+            message = str(error) or f"MLflow did not end with {name!r} within {PROJECT_SECONDS} s"
+            left = Action(None, "MLflow", f"{message}; everything that needs it is left", False)
+            return [*actions, *project.actions, left]
+        actions += project.actions
+    return actions
 
 
-def _with_mlflow(each: ProjectRun) -> None:
+def _fail_lost(project: ProjectRun) -> None:
+    """Record candidates as failed whose process was killed, or is gone with its machine."""
+    since = now() - HEARTBEAT_TIMEOUT
+    for model in queries.silent_models(project.project_name, since):
+        if project.dry_run or lifecycle.fail_lost(model.id, since):
+            project.report("lost", f"model {model.id} ({model.algorithm}) is recorded as failed: its process was lost")
+
+
+def _follow_registry(project: ProjectRun) -> None:
     try:
-        has = with_timeout(ASK_SECONDS, "MLflow", lambda: cleanup.kept(each.project_name))
+        has = with_timeout(ASK_SECONDS, "MLflow", partial(cleanup.contents, project.project_name))
     except TimeoutError as error:
         raise TrackingUnavailable(f"MLflow gave no answer in {ASK_SECONDS} s") from error
-    _mirror(each)
-    _kill_abandoned(each, has)
-    _finish_pruning(each, has)
-    _delete_orphans(each, has)
-    _tell_gone(each, has)
+    trainings = queries.trainings(project.project_name)
+    known = Known(trainings, owners(trainings))
+    _mirror(project)
+    _kill_abandoned(project, has, known)
+    _finish_pruning(project, has, known)
+    _delete_orphans(project, has, known)
+    _report_missing_files(project, has, known)
 
 
-def _fail_lost(each: ProjectRun) -> None:
-    """Candidates whose process was killed, or is gone with its machine."""
-    since = now() - SILENT
-    for model in queries.silent_models(each.project_name, since):
-        if each.dry_run or lifecycle.fail_lost(model.id, since):
-            each.tell("lost", f"model {model.id} ({model.algorithm}) is recorded as failed: its process was lost")
-
-
-def _mirror(each: ProjectRun) -> None:
-    """One question where all is well: somebody may have moved the alias."""
-    newest = next(iter(queries.history(each.project_name, limit=1)), None)
+def _mirror(project: ProjectRun) -> None:
+    """Make MLflow's alias name the live model, if somebody moved it or a deployment could not."""
+    newest = next(iter(queries.history(project.project_name, limit=1)), None)
     if newest is None:
         return
     try:
-        named = mirrored_model_id(queries.project(each.project_name).id)
+        named = mirrored_model_id(queries.project(project.project_name).id)
         was = "nothing" if named is None else f"model {named}"
     except ForeignAlias:
         named, was = None, "no model of ours"
-    if named == newest.model_id and queries.mirrored_seq(each.project_name) == newest.seq:
+    if named == newest.model_id and queries.mirrored_seq(project.project_name) == newest.seq:
         return
-    done = each.dry_run or mirror_live(each.project_name)
-    said = f"MLflow's alias {LIVE!r} names model {newest.model_id}, which is live; it named {was}"
-    each.tell("mirrored", said if done else f"MLflow's alias {LIVE!r} names {was}, and could not be put right", done)
+    done = project.dry_run or mirror_live(project.project_name)
+    message = f"MLflow's alias {LIVE!r} names model {newest.model_id}, which is live; it named {was}"
+    failure = f"MLflow's alias {LIVE!r} names {was}, and could not be put right"
+    project.report("mirrored", message if done else failure, done)
 
 
-def _kill_abandoned(each: ProjectRun, has: MlflowContents) -> None:
-    """Runs that say they are running, of trainings that are not."""
-    trainings, at = queries.trainings(each.project_name), now()
+def _kill_abandoned(project: ProjectRun, has: MlflowContents, known: Known) -> None:
+    """End MLflow's runs that are marked as running, of trainings that are over."""
+    at = now()
     for run in has.runs:
         if not run.running or run.deleted:
             continue
-        training = trainings.get(run.request)
+        training = known.trainings.get(run.request)
         if training is None:  # it froze no rows yet, or is another registry's
-            over = run.started_at < at - YOUNG
+            over = run.started_at < at - GRACE_PERIOD
         else:
-            over = not training.going_on and max(training.last_sign, run.started_at) < at - SILENT
+            over = not training.going_on and max(training.last_sign, run.started_at) < at - HEARTBEAT_TIMEOUT
         if over:
-            each.does("killed", f"MLflow's run {run.id} of a training that is over ends as KILLED", _killing(run))
+            message = f"MLflow's run {run.id} of a training that is over ends as KILLED"
+            project.act("killed", message, partial(cleanup.kill, run))
 
 
-def _killing(run: StoredRun) -> Callable[[], None]:
-    return lambda: cleanup.kill(run)
-
-
-def _finish_pruning(each: ProjectRun, has: MlflowContents) -> None:
-    if not each.dry_run:
-        delete_files(each.project_name, has, lambda said, done: each.tell("pruned", said, done))
+def _finish_pruning(project: ProjectRun, has: MlflowContents, known: Known) -> None:
+    if not project.dry_run:
+        delete_files(project.project_name, has, known.owners, partial(project.report, "pruned"))
         return
-    left = to_delete(each.project_name, has)
+    left = to_delete(project.project_name, has, known.owners)
     for what, ids in {"model": left.model_ids, "snapshot": left.snapshot_ids}.items():
         for number in ids:
-            each.tell("pruned", f"the files of {what} {number}, which was pruned, are deleted")
+            project.report("pruned", f"the files of {what} {number}, which was pruned, are deleted")
 
 
-def _delete_orphans(each: ProjectRun, has: MlflowContents) -> None:
-    """Saved models that are no model's file: of a candidate that failed afterwards, or of an earlier try of it."""
-    known = owners(each.project_name)
-    named = {model.mlflow_model_id for model in queries.models(each.project_name)}
+def _delete_orphans(project: ProjectRun, has: MlflowContents, known: Known) -> None:
+    """Delete saved models that are no model's file: of a candidate that failed afterwards, or of an earlier attempt."""
+    named = {model.mlflow_model_id for model in known.models}
     for saved in has.saved:
-        if saved.id in named or saved.created_at > now() - YOUNG:
-            continue
-        key, status = known.get(saved.model_id, ("", None))
-        if saved.run is None or saved.run.request != key:
-            said = f"MLflow's model {saved.id} is of no training that this registry knows; it is left alone"
-            each.tell("stranger", said, None)
-        elif status is not Status.RUNNING and status is not Status.PRUNED:
-            said = f"MLflow's model {saved.id}, which is not the file of model {saved.model_id}, is deleted"
-            each.does("deleted", said, lambda saved=saved: cleanup.remove_saved(saved))  # type: ignore[misc]
+        if saved.id not in named and saved.created_at <= now() - GRACE_PERIOD:
+            _delete_orphan(project, saved, known.owners.get(saved.model_id))
 
 
-def _tell_gone(each: ProjectRun, has: MlflowContents) -> None:
-    """Trained models whose file is not there; which one is right about it is for a person to say."""
+def _delete_orphan(project: ProjectRun, saved: LoggedModel, owner: Owner | None) -> None:
+    if owner is None or saved.run is None or saved.run.request != owner.request:
+        message = f"MLflow's model {saved.id} is of no training that this registry knows; it is left alone"
+        project.report("stranger", message, None)
+    elif owner.status is not Status.RUNNING and owner.status is not Status.PRUNED:
+        message = f"MLflow's model {saved.id}, which is not the file of model {saved.model_id}, is deleted"
+        project.act("deleted", message, partial(cleanup.remove_saved, saved))
+
+
+def _report_missing_files(project: ProjectRun, has: MlflowContents, known: Known) -> None:
+    """Report trained models whose file is missing; a person has to decide what to do."""
     there = {saved.id for saved in has.saved}
-    for model in queries.models(each.project_name):
+    for model in known.models:
         if model.status is not Status.TRAINED or model.artifact is None:
             continue
         gone = is_gone(model.artifact)
         listed = model.mlflow_model_id is None or model.mlflow_model_id in there  # an imported one is in no list
         if gone or (gone is None and not listed):
-            mend = f"restore it, or `frontrunner quarantine {model.id} --reason …` keeps it from being chosen"
-            each.tell("gone", f"the file of model {model.id} ({model.algorithm}) is not there any more: {mend}", None)
+            fix = f"restore it, or `frontrunner quarantine {model.id} --reason …` keeps it from being chosen"
+            project.report(
+                "gone", f"the file of model {model.id} ({model.algorithm}) is not there any more: {fix}", None
+            )

@@ -1,5 +1,6 @@
-"""A project with its history and its files as one file, from one registry and MLflow to another: backup and move."""
+"""Export a project with its history and its files to one file, and import it into another registry and MLflow."""
 
+import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory
 from time import monotonic
 
 from registry import queries, transfer
-from registry.errors import ArtifactChanged, ExportDamaged, FrontrunnerError, InvalidInput
+from registry.errors import ExportDamaged, FrontrunnerError, InvalidInput
 from registry.names import checked_name
 from registry.serving.artifacts import verified
 from registry.transfer import NewLocations, Row
@@ -19,45 +20,49 @@ from tasks.tracking import runs
 from tasks.tracking.alias import mirror_live
 from tasks.tracking.models import FILE
 from tasks.upkeep import archive
-from tasks.upkeep.archive import PART, Archive, Writer
+from tasks.upkeep.archive import PART_BYTES, Archive
 from tasks.values import MlflowRun
 
 log = logging.getLogger("frontrunner")
 
-TOLD_SECONDS = 10
+PROGRESS_SECONDS = 10
+
+Wanted = dict[str, tuple[Artifact, bool]]  # the files of an export by their SHA-256; whether to compress them
 
 
 @dataclass(frozen=True, slots=True)
 class FileColumn:
-    """A file of a row: the columns `<prefix>_uri`, `_sha256` and `_bytes` say where and what it is."""
+    """A file that a row refers to by its columns `<prefix>_uri`, `<prefix>_sha256` and `<prefix>_bytes`."""
 
     table: str
     prefix: str
     file: str
-    packed: bool  # it is not compressed already
+    compress: bool
 
 
 FILES = (
-    FileColumn("snapshots", "artifact", "rows.parquet", packed=False),
-    FileColumn("snapshots", "hashes", "rows.hashes", packed=False),
-    FileColumn("models", "artifact", FILE, packed=True),
+    FileColumn("snapshots", "artifact", "rows.parquet", compress=False),
+    FileColumn("snapshots", "hashes", "rows.hashes", compress=False),
+    FileColumn("models", "artifact", FILE, compress=True),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportResult:
+    """What was exported; `bytes` is the size of the file."""
+
     project_name: str
     output: str
     snapshots: int
     models: int
     deployments: int
     files: int
-    bytes: int  # of the export
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
-    """`mirrored`: MLflow's alias names the live model, too; None where nothing is live."""
+class ImportResult:
+    """What was imported; `mirrored`: MLflow's alias names the live model, too (None if nothing is live)."""
 
     project_name: str
     snapshots: int
@@ -69,26 +74,26 @@ class Imported:
 
 @dataclass(slots=True)
 class Progress:
-    """Says every TOLD_SECONDS how much went through."""
+    """Logs every PROGRESS_SECONDS how many bytes are done."""
 
     verb: str
     total: int
     done: int = 0
-    told: float = field(default_factory=monotonic)
+    logged: float = field(default_factory=monotonic)
 
     def through(self, parts: Iterable[bytes]) -> Iterator[bytes]:
         for part in parts:
             yield part
             self.done += len(part)
-            if monotonic() - self.told > TOLD_SECONDS:
-                self.told = monotonic()
+            if monotonic() - self.logged > PROGRESS_SECONDS:
+                self.logged = monotonic()
                 log.info("%s %s of %s MB", self.verb, f"{self.done / 1e6:,.0f}", f"{self.total / 1e6:,.0f}")
 
 
-def export_project(project_name: str, output: Path) -> Exported:
-    """Writes a project's rows, as they are at one moment, and every file that they name, each verified.
+def export_project(project_name: str, output: Path) -> ExportResult:
+    """Write a project's rows, as they are at one moment, and every file that they refer to, each verified.
 
-    What is at `output` is replaced when the export is whole.
+    An earlier file at `output` is replaced when the export is complete.
 
     Raises:
         UnknownProject: there is no such project.
@@ -96,22 +101,24 @@ def export_project(project_name: str, output: Path) -> Exported:
         InvalidInput: the output cannot be written.
     """
     name = checked_name(project_name)
-    wanted: dict[str, tuple[Artifact, bool]] = {}
-    rows: dict[str, int] = {}
-    with _whole(output) as path, archive.new_archive(path, name) as out:
+    wanted: Wanted = {}
+    rows = dict.fromkeys(transfer.TABLES, 0)
+    with _replacing(output) as path, archive.new_archive(path, name) as out:
         with transfer.read_project(name) as read:
             for table in transfer.TABLES:
-                rows[table] = 0
-                out.add(f"{table}.jsonl", _lines(table, read(table), rows, wanted), packed=True)
-        _add_files(out, wanted)
+                archive.add(out, f"{table}.jsonl", _lines(table, read(table), rows, wanted))
+        progress = Progress("written", sum(artifact.bytes for artifact, _ in wanted.values()))
+        for sha256, (artifact, compress) in wanted.items():
+            with verified(artifact) as file:
+                archive.add(out, f"files/{sha256}", progress.through(_parts(file)), compress=compress)
     size = output.stat().st_size
-    return Exported(name, str(output), rows["snapshots"], rows["models"], rows["deployments"], len(wanted), size)
+    return ExportResult(name, str(output), rows["snapshots"], rows["models"], rows["deployments"], len(wanted), size)
 
 
-def import_project(path: Path, project_name: str | None = None) -> Imported:
-    """Makes the project of an export anew in this registry and MLflow, under its own name or another.
+def import_project(path: Path, project_name: str | None = None) -> ImportResult:
+    """Recreate the project of an export in this registry and MLflow, under its own name or another.
 
-    The whole file is verified before anything is written, the rows are written in one transaction after every file is
+    The whole file is verified before anything is written. The rows are written in one transaction after every file is
     in MLflow's store.
 
     Raises:
@@ -123,25 +130,25 @@ def import_project(path: Path, project_name: str | None = None) -> Imported:
         raise InvalidInput(f"there is no file {path}")
     try:
         with archive.open_archive(path) as source:
-            return _imported(source, path, checked_name(project_name or source.project_name))
+            return _import(source, path, checked_name(project_name or source.project_name))
     except ExportDamaged as error:
         raise ExportDamaged(f"{path} cannot be imported: {error}") from error
 
 
-def _imported(source: Archive, path: Path, name: str) -> Imported:
-    rows = _checked(source)
+def _import(source: Archive, path: Path, name: str) -> ImportResult:
+    rows = _verify(source)
     transfer.refuse_known(name, next(source.rows("snapshots")).get("request_key", ""))
     note = f"Imported from {path.name}, where the project is called {source.project_name!r}."
     run = runs.start_import(name, note)
     try:
         with runs.training_run(run):
-            transfer.insert_project(source.rows, name, _places(source, run, name))
+            transfer.insert_project(source.rows, name, _save_files(source, run, name))
     except BaseException:
         log.warning("nothing was imported; what MLflow has of it by now is below its run %s: delete that", run.id)
         raise
     live = queries.live_model(name)
     log.info("%s: %d models and %d deployments were imported", name, rows["models"], rows["deployments"])
-    return Imported(
+    return ImportResult(
         name,
         rows["snapshots"],
         rows["models"],
@@ -151,44 +158,32 @@ def _imported(source: Archive, path: Path, name: str) -> Imported:
     )
 
 
-def _lines(
-    table: str, rows: Iterable[Row], counts: dict[str, int], wanted: dict[str, tuple[Artifact, bool]]
-) -> Iterator[bytes]:
-    import json
-
+def _lines(table: str, rows: Iterable[Row], counts: dict[str, int], wanted: Wanted) -> Iterator[bytes]:
+    """Yield rows as JSON, count them, and add the files that they refer to."""
     for row in rows:
         counts[table] += 1
-        for kept in FILES:
-            if kept.table == table and (artifact := _artifact(kept, row)):
-                wanted[artifact.sha256] = artifact, kept.packed
+        for column in FILES:
+            if column.table == table and (artifact := _artifact(column, row)):
+                wanted[artifact.sha256] = artifact, column.compress
         yield json.dumps(row).encode() + b"\n"
 
 
-def _artifact(kept: FileColumn, row: Row) -> Artifact | None:
-    """None where there never was a file, or where it is not kept any more."""
-    uri, sha256, size = (row[f"{kept.prefix}_{part}"] for part in ("uri", "sha256", "bytes"))
+def _artifact(column: FileColumn, row: Row) -> Artifact | None:
+    """Return the file of a row; None where there never was one, or where it is not kept any more."""
+    uri, sha256, size = (row[f"{column.prefix}_{part}"] for part in ("uri", "sha256", "bytes"))
     gone = row.get("status", "trained") != "trained" or row.get("pruned_at")
     return Artifact(uri, sha256, size) if uri and sha256 and not gone else None
 
 
-def _add_files(out: Writer, wanted: dict[str, tuple[Artifact, bool]]) -> None:
-    progress = Progress("written", sum(artifact.bytes for artifact, _ in wanted.values()))
-    for artifact, packed in wanted.values():
-        with verified(artifact) as path:
-            entry = out.add(f"files/{artifact.sha256}", progress.through(_read(path)), packed=packed)
-        if (entry.sha256, entry.bytes) != (artifact.sha256, artifact.bytes):
-            raise ArtifactChanged(f"{artifact.uri} was changed while it was exported: try again")
-
-
-def _read(path: Path) -> Iterator[bytes]:
+def _parts(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while part := file.read(PART):
+        while part := file.read(PART_BYTES):
             yield part
 
 
 @contextmanager
-def _whole(output: Path) -> Iterator[Path]:
-    """A file beside the output, only its owner's, that takes its place at the end."""
+def _replacing(output: Path) -> Iterator[Path]:
+    """Create a file next to the output, readable by its owner only, that replaces it at the end."""
     try:
         with NamedTemporaryFile(dir=output.parent, prefix=".frontrunner-", delete=False) as file:
             beside = Path(file.name)
@@ -207,60 +202,59 @@ def _whole(output: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def _checked(source: Archive) -> dict[str, int]:
-    """How many rows each table has, when every entry is what the manifest says and every file of a row is there."""
-    progress = Progress("verified", sum(entry.bytes for entry in source.entries.values()))
-    for name in source.entries:
-        for _ in progress.through(source.parts(name)):
-            pass
+def _verify(source: Archive) -> dict[str, int]:
+    """Return how many rows each table has, once every row and every file was read and found whole."""
     counts = dict.fromkeys(transfer.TABLES, 0)
     for table in transfer.TABLES:
         for row in source.rows(table):
             counts[table] += 1
             for artifact in _artifacts(table, row).values():
-                entry = source.entries.get(f"files/{artifact.sha256}")
-                if entry is None or (entry.sha256, entry.bytes) != (artifact.sha256, artifact.bytes):
+                if source.files.get(artifact.sha256) != artifact.bytes:
                     raise ExportDamaged(f"it lacks a file of row {row['id']} of {table}")
     if not counts["projects"] or not counts["snapshots"]:
         raise ExportDamaged("it holds no project")
+    progress = Progress("verified", sum(source.files.values()))
+    for sha256 in source.files:
+        for _ in progress.through(source.parts(sha256)):
+            pass
     return counts
 
 
 def _artifacts(table: str, row: Row) -> dict[FileColumn, Artifact]:
     try:
-        found = {kept: _artifact(kept, row) for kept in FILES if kept.table == table}
+        found = {column: _artifact(column, row) for column in FILES if column.table == table}
     except KeyError as error:
         raise ExportDamaged(f"row {row['id']} of {table} has no {error}") from error
-    return {kept: artifact for kept, artifact in found.items() if artifact}
+    return {column: artifact for column, artifact in found.items() if artifact}
 
 
-def _places(source: Archive, run: MlflowRun, project_name: str) -> NewLocations:
-    """Sends every file to MLflow; what the columns of its row say from now on."""
-    places: NewLocations = {}
-    progress = Progress("sent", sum(entry.bytes for name, entry in source.entries.items() if name.startswith("files/")))
+def _save_files(source: Archive, run: MlflowRun, project_name: str) -> NewLocations:
+    """Send every file to MLflow and return what the columns of its row say from now on."""
+    locations: NewLocations = {}
+    progress = Progress("sent", sum(source.files.values()))
     for table in ("snapshots", "models"):
         for row in source.rows(table):
             files = _artifacts(table, row)
             if files and table == "models":
                 its_run = runs.start_imported_model(run, project_name, row)
                 with runs.training_run(its_run):
-                    places[table, row["id"]] = _sent(source, its_run, "model", files, progress)
-                places[table, row["id"]]["mlflow_run_id"] = its_run.id
+                    locations[table, row["id"]] = _save(source, its_run, "model", files, progress)
+                locations[table, row["id"]]["mlflow_run_id"] = its_run.id
             elif files:
-                places[table, row["id"]] = _sent(source, run, f"snapshot-{row['id']}", files, progress)
-    return places
+                locations[table, row["id"]] = _save(source, run, f"snapshot-{row['id']}", files, progress)
+    return locations
 
 
-def _sent(source: Archive, run: MlflowRun, folder: str, files: dict[FileColumn, Artifact], progress: Progress) -> Row:
-    """The files' new addresses, by their columns."""
+def _save(source: Archive, run: MlflowRun, folder: str, files: dict[FileColumn, Artifact], progress: Progress) -> Row:
+    """Send the files of a row to a run's folder and return their new addresses by their columns."""
     new: Row = {}
-    for kept, artifact in files.items():
+    for column, artifact in files.items():
         with TemporaryDirectory(prefix="frontrunner-") as beside:
-            path = Path(beside) / kept.file
+            path = Path(beside) / column.file
             with path.open("wb") as file:
-                for part in progress.through(source.parts(f"files/{artifact.sha256}")):
+                for part in progress.through(source.parts(artifact.sha256)):
                     file.write(part)
             sent = runs.save_file(run, path, folder)
-        with verified(sent):  # what the store has is what was sent
-            new[f"{kept.prefix}_uri"] = sent.uri
+        with verified(sent):  # the store has what was sent
+            new[f"{column.prefix}_uri"] = sent.uri
     return new

@@ -222,7 +222,7 @@ def test_a_worker_that_is_killed_in_mid_training_leaves_nothing_half_done(
             process.kill()
     assert queries.model(left.id).status == "running"
     assert queries.history("killed") == []
-    monkeypatch.setattr(reconcile, "SILENT", timedelta(0))
+    monkeypatch.setattr(reconcile, "HEARTBEAT_TIMEOUT", timedelta(0))
     done = reconcile.reconcile("killed")
     assert {deed.what for deed in done} == {"lost", "killed"}
     assert queries.model(left.id).status == "failed"

@@ -233,7 +233,7 @@ class TestTheFile:
     def test_a_large_one_tells_how_far_it_is(
         self, export: Export, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(transfer, "TOLD_SECONDS", -1)
+        monkeypatch.setattr(transfer, "PROGRESS_SECONDS", -1)
         with caplog.at_level("INFO", "frontrunner"):
             import_project(export.file)
             export_project(NAME, Path("shop.zip"))
@@ -311,44 +311,47 @@ def nothing_came(store: Path) -> bool:
     return not any(in_it().values()) and not runs and not (store / "artifacts").exists()
 
 
-def rewritten(export: Export, table: str, change: dict[str, Any]) -> Path:
-    """An export with other values in a table's rows (`...`: none), whose manifest is right about them: what an enemy
-    would write.
-    """
+Entries = dict[str, bytes]
 
-    def changed(row: dict[str, Any]) -> bytes:
-        return json.dumps({name: value for name, value in (row | change).items() if value is not ...}).encode() + b"\n"
 
-    with archive.open_archive(export.file) as source, archive.new_archive(Path("enemy.zip"), "enemy") as out:
-        for name in source.entries:
-            rows_there = map(changed, source.rows(table))
-            out.add(name, rows_there if name == f"{table}.jsonl" else source.parts(name), packed=True)
+def entries_of(file: Path) -> Entries:
+    with zipfile.ZipFile(file) as source:
+        return {name: source.read(name) for name in source.namelist()}
+
+
+def written(entries: Entries) -> Path:
+    """What an enemy would write: a zip that is whole."""
+    with zipfile.ZipFile("enemy.zip", "w", zipfile.ZIP_DEFLATED) as out:
+        for name, content in entries.items():
+            out.writestr(name, content)
     return Path("enemy.zip")
+
+
+def rewritten(export: Export, table: str, change: dict[str, Any]) -> Path:
+    """An export with other values in a table's rows (`...`: none)."""
+    entries = entries_of(export.file)
+    rows_there = [json.loads(line) | change for line in entries[f"{table}.jsonl"].splitlines()]
+    lines = [json.dumps({name: value for name, value in row.items() if value is not ...}) for row in rows_there]
+    return written(entries | {f"{table}.jsonl": "\n".join(lines).encode()})
 
 
 def with_manifest(file: Path, **said: Any) -> Path:
-    """An export whose manifest says something else."""
-    path = Path("lying.zip")
-    with zipfile.ZipFile(file) as source, zipfile.ZipFile(path, "w") as out:
-        for info in source.infolist():
-            data = source.read(info)
-            out.writestr(info, json.dumps(json.loads(data) | said) if info.filename == "manifest.json" else data)
-    return path
+    """An export with other values in its manifest."""
+    entries = entries_of(file)
+    return written(entries | {"manifest.json": json.dumps(json.loads(entries["manifest.json"]) | said).encode()})
 
 
-def entries_of(file: Path) -> dict[str, dict[str, Any]]:
-    """What its manifest says."""
+def with_declared_size(file: Path, name: str, declared: int) -> Path:
+    """An export whose directory understates the size of an entry: what it unpacks to is hidden."""
+    data = bytearray(file.read_bytes())
     with zipfile.ZipFile(file) as source:
-        return json.loads(source.read("manifest.json"))["entries"]
-
-
-def with_entry(export: Export, name: str, data: bytes) -> Path:
-    """An export with one more entry, of which the manifest knows."""
-    with archive.open_archive(export.file) as source, archive.new_archive(Path("enemy.zip"), "enemy") as out:
-        for each in source.entries:
-            out.add(each, source.parts(each), packed=True)
-        out.add(name, [data], packed=True)
-    return Path("enemy.zip")
+        size = source.getinfo(name).file_size
+    place = data.rindex(name.encode()) - 46  # the entry of the central directory
+    assert data[place : place + 4] == b"PK\x01\x02"
+    assert int.from_bytes(data[place + 24 : place + 28], "little") == size
+    data[place + 24 : place + 28] = declared.to_bytes(4, "little")
+    Path("lying.zip").write_bytes(data)
+    return Path("lying.zip")
 
 
 class TestOnlyWhatWasWritten:
@@ -376,41 +379,47 @@ class TestOnlyWhatWasWritten:
         self.refused(Path("other.zip"), "manifest.json cannot be read", store)
 
     def test_a_newer_one(self, export: Export, store: Path) -> None:
-        self.refused(with_manifest(export.file, format=2), "format 2, this is 1.*upgrade this one", store, ExportTooNew)
+        self.refused(with_manifest(export.file, format=3), "format 3, this is 2.*upgrade this one", store, ExportTooNew)
         self.refused(with_manifest(export.file, revision="9999"), "registry 9999, this is", store, ExportTooNew)
 
-    def test_another_digest(self, export: Export, store: Path) -> None:
+    def test_a_file_that_is_another(self, export: Export, store: Path) -> None:
         entries = entries_of(export.file)
-        entries["models.jsonl"]["sha256"] = "0" * 64
-        self.refused(with_manifest(export.file, entries=entries), "models.jsonl is not what its manifest says", store)
+        name = next(name for name in entries if name.startswith("files/"))
+        other = bytes(len(entries[name]))
+        self.refused(written(entries | {name: other}), f"{name} is not the file of that SHA-256", store)
 
     @pytest.mark.parametrize(
         "name", ["../../evil", "/tmp/evil", "files/../../evil", "files/x", "C:\\evil", "evil.jsonl"]
     )
     def test_a_name_that_leads_elsewhere(self, export: Export, store: Path, name: str) -> None:
-        self.refused(with_entry(export, name, b"evil"), "it has an entry '.*', which no export has", store)
+        self.refused(
+            written(entries_of(export.file) | {name: b"evil"}), "it has an entry '.*', which no export has", store
+        )
         assert not list(Path("..").glob("evil*"))
 
-    def test_more_than_the_manifest_says(self, export: Export, store: Path) -> None:
-        path = with_entry(export, f"files/{'0' * 64}", bytes(50_000_000))
+    def test_more_than_the_directory_says(self, export: Export, store: Path) -> None:
+        name = f"files/{'0' * 64}"
+        path = written(entries_of(export.file) | {name: bytes(50_000_000)})
         assert path.stat().st_size < 1_000_000
-        entries = entries_of(path)
-        entries[f"files/{'0' * 64}"]["bytes"] = 1000
-        lying = with_manifest(path, entries=entries)
-        self.refused(lying, "unfolds to more than the 1,000 bytes of its manifest", store)
+        self.refused(with_declared_size(path, name, 1000), f"{name} cannot be read: Bad CRC-32", store)
 
-    def test_a_bomb_whose_manifest_is_honest(
+    def test_a_bomb_whose_directory_is_honest(
         self, export: Export, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(archive, "HARMLESS", 10_000_000)
-        path = with_entry(export, f"files/{'0' * 64}", bytes(50_000_000))
-        self.refused(path, "it would unfold to more than 100 times its size", store)
+        monkeypatch.setattr(archive, "HARMLESS_BYTES", 10_000_000)
+        path = written(entries_of(export.file) | {f"files/{'0' * 64}": bytes(50_000_000)})
+        self.refused(path, "it would unpack to more than 100 times its size", store)
 
-    def test_a_file_is_missing(self, export: Export, store: Path) -> None:
-        with archive.open_archive(export.file) as source, archive.new_archive(Path("less.zip"), "less") as out:
-            for name in [name for name in source.entries if not name.startswith("files/")]:
-                out.add(name, source.parts(name), packed=True)
-        self.refused(Path("less.zip"), "it lacks a file of row 2 of snapshots", store)
+    def test_a_manifest_without_end(self, export: Export, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(archive, "MANIFEST_BYTES", 1000)
+        self.refused(with_manifest(export.file, more="x" * 1000), "its manifest has more than 1,000 bytes", store)
+
+    @pytest.mark.parametrize("missing", ["files/", "models.jsonl", "projects.jsonl"])
+    def test_an_entry_is_missing(self, export: Export, store: Path, missing: str) -> None:
+        entries = entries_of(export.file)
+        less = written({name: content for name, content in entries.items() if not name.startswith(missing)})
+        reason = "it lacks a file of row 2 of snapshots" if missing == "files/" else f"{missing} cannot be read"
+        self.refused(less, reason, store)
 
     @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(
@@ -438,6 +447,14 @@ class TestOnlyWhatWasWritten:
         else:
             assert Facts.of(NAME) == export.facts
             monkeypatch.setenv("REGISTRY_URL", f"sqlite:///{Path(f'{uuid4().hex}.db').absolute()}")
+
+
+def test_an_export_of_format_1_is_imported(export: Export, mlflow_store: Path) -> None:
+    """Its manifest has a digest of every entry, which nobody needs."""
+    entries = entries_of(export.file)
+    digests = {name: {"sha256": "0" * 64, "bytes": len(content)} for name, content in entries.items()}
+    import_project(with_manifest(export.file, format=1, entries=digests), NAME)
+    assert Facts.of(NAME) == export.facts
 
 
 class TestAllOrNothing:

@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, text
 from flows.train import train
 from registry import session
 from registry.errors import BadData, FrontrunnerError, InvalidInput
-from tasks.data import outputs, sources
+from tasks.data import databases, files, outputs, sources
 from tasks.predictions import PredictResult, score_relation
 
 pytestmark = pytest.mark.slow
@@ -55,8 +55,8 @@ def data(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """This test's files, beside that project; parts of 16 rows."""
     monkeypatch.chdir(trained)
     monkeypatch.setenv("DATA_ROOT", str(tmp_path))
-    for name in ("PART_ROWS", "READ_ROWS"):
-        monkeypatch.setattr(sources, name, 16)
+    monkeypatch.setattr(files, "PART_ROWS", 16)
+    monkeypatch.setattr(databases, "READ_ROWS", 16)
     stones().to_csv(tmp_path / "stones.csv", index=False)
     yield tmp_path
     session.close()
@@ -233,7 +233,7 @@ class TestCsv:
     def test_a_type_is_that_of_all_values_also_in_a_large_file(
         self, data: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sources, "CSV_PART", 400)
+        monkeypatch.setattr(files, "CSV_PART_BYTES", 400)
         late = stones().assign(
             gaps=[None] * 50 + ["1"] * 10,
             note=[None] * 50 + ["a\n\"b\", 'c'"] * 10,

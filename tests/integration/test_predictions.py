@@ -15,7 +15,7 @@ from registry.choices import DeployRequest
 from registry.errors import BadData, BadRows, FrontrunnerError, InvalidInput, NothingDeployed, UnknownProject
 from registry.vocabulary import Strategy
 from tasks import predictions
-from tasks.data import outputs, sources
+from tasks.data import databases, files, outputs
 from tasks.predictions import score_relation
 from tests.support.story import Story
 
@@ -43,8 +43,8 @@ def data(prefect: str, mlflow_store: Path, workspace: Path, monkeypatch: pytest.
     rows.to_parquet(folder / "stones.parquet")
     rows[FEATURES].assign(kind=np.where(rows.kept, "gem", "pebble")).to_parquet(folder / "training.parquet")
     train("stones", "classification", "files:training.parquet", "kind", algorithms=["random_forest", "knn"])
-    for name in ("PART_ROWS", "READ_ROWS"):
-        monkeypatch.setattr(sources, name, 16)
+    monkeypatch.setattr(files, "PART_ROWS", 16)
+    monkeypatch.setattr(databases, "READ_ROWS", 16)
     return folder
 
 

@@ -159,7 +159,7 @@ class TestLostTrainings:
         made_old(monkeypatch, model_id)
         with monkeypatch.context() as patch:
             patch.setattr(
-                reconcile_module, "SILENT", timedelta(minutes=-1)
+                reconcile_module, "HEARTBEAT_TIMEOUT", timedelta(minutes=-1)
             )  # what ended a moment ago counts as long ago
             deeds = reconcile()
         assert said(deeds) == ["lost", "killed", "killed"]
@@ -227,7 +227,7 @@ class TestLostTrainings:
             assert time.monotonic() - started < 20
         assert (lost.what, lost.done) == ("lost", True)
         assert (away.what, away.done) == ("MLflow", False)
-        assert "what it is needed for is left" in away.said
+        assert "everything that needs it is left" in away.said
         assert queries.model(model_id).status is Status.FAILED
 
 
@@ -322,7 +322,7 @@ class TestPrunedFiles:
         self, story: Saved, files: list[Path]
     ) -> None:
         lifecycle.prune(story.project, Keep(1, 1))
-        has = cleanup.kept(story.project)
+        has = cleanup.contents(story.project)
         request_of = next(run.request for run in has.runs if run.model_id == 1)
         cleanup.remove_model(1, queries.model(1), has.of(1, request_of))
         assert queries.model(1).artifact is not None

@@ -71,7 +71,7 @@ def test_a_million_rows_have_a_million_hashes() -> None:
 
 
 def test_they_are_found_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AT_ONCE", 7)
+    monkeypatch.setattr(module, "COMPARED_HASHES", 7)
     stored, path = row_hashes(table(a=list(range(100)))), tmp_path / "rows.hashes"
     path.write_bytes(stored.astype(STORED).tobytes())
     asked = row_hashes(table(a=[0, 6, 7, 59, 60, 99, 100]))

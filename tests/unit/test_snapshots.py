@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 from registry.errors import BadData, UnknownColumn
 from registry.serving.artifacts import describe
 from registry.vocabulary import Sampling, Task
-from tasks.data import frozen_rows, snapshots
+from tasks.data import frozen_rows, writer
 from tasks.data.checks import checked_rows
 from tasks.data.row_hashes import STORED, row_hashes
 from tasks.data.snapshots import freeze, split
@@ -192,9 +192,9 @@ def test_a_frozen_file_has_the_training_rows_first(tmp_path: Path) -> None:
 def test_parts_of_a_file_are_in_their_order_with_the_hashes_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "WRITTEN_BYTES", 2_000)
-    monkeypatch.setattr(snapshots, "LEAST_ROWS", 1)
-    monkeypatch.setattr(snapshots, "HASHED_ROWS", 17)
+    monkeypatch.setattr(writer, "PART_BYTES", 2_000)
+    monkeypatch.setattr(writer, "LEAST_PART_ROWS", 1)
+    monkeypatch.setattr(writer, "HASHED_ROWS", 17)
     whole = table(pd.DataFrame({"x": np.arange(1003.0), "text": [f"t{i % 7}" for i in range(1003)], "y": labels(1003)}))
     frozen = freeze(whole, request(CLASSIFICATION, test_sampling=Sampling.RANDOM, seed=3), tmp_path)
     assert parquet.read_metadata(frozen.path).num_row_groups > 10
