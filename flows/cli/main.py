@@ -162,7 +162,7 @@ def train(
 
         from flows.train import train as flow
         from tasks.estimators.algorithms import DEFAULT
-        from tasks.reporting.reports import leaderboard
+        from tasks.reporting.tables import leaderboard
         from tasks.training.threads import workers
     processes.begin(min(workers(), len(_separated(algorithms) or DEFAULT)))
     if server:
@@ -364,7 +364,7 @@ def predict(
 
 
 def _deploy(project_name: str, strategy: str, algorithm_name: str | None, asked: dict[str, Any], as_json: bool) -> None:
-    """Deploy without Prefect and MLflow, which may be away; a process of its own tells them, and nobody waits for it."""
+    """Deploy without Prefect and MLflow, which may be away: a process of its own tells them afterwards."""
     from tasks.promotion.announce import announce_in_background  # SQLAlchemy and pandas, which --help does not need
     from tasks.promotion.manual import checked_deploy, deploy, describe
 

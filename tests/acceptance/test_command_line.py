@@ -19,7 +19,7 @@ from flows.train import train
 from registry import Predictor, queries, session
 from registry.session import transaction
 from tasks.estimators.algorithms import NAMES
-from tasks.reporting.reports import TrainResult
+from tasks.reporting.results import TrainResult
 from tests.support.announcing import announced
 from tests.support.processes import answers, free_port, running
 from tests.support.story import Story

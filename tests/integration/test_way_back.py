@@ -142,7 +142,9 @@ class TestTheAnnouncement:
         client = MlflowClient(tracking_uri(), tracking_uri())
         theirs = client.create_model_version(name, source=str(workspace), run_id=None)
         client.set_registered_model_alias(name, "live", theirs.version)
-        with pytest.raises(ForeignAlias, match=r"names version 2, which is not one of ours: run `frontrunner reconcile`"):
+        with pytest.raises(
+            ForeignAlias, match=r"names version 2, which is not one of ours: run `frontrunner reconcile`"
+        ):
             alias.mirrored_model_id(story.snapshot.project_id)
         assert "it named no model of ours" in frontrunner("reconcile", "churn")
         assert alias.mirrored_model_id(story.snapshot.project_id) == 2

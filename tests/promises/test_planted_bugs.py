@@ -30,9 +30,9 @@ BUGS = {
         [
             (
                 "registry/history.py",
-                "            _hold(session, incumbent, reason or \"\", deployed_by)\n        return deploy_result(",
+                '            _hold(session, incumbent, reason or "", deployed_by)\n        return deploy_result(',
                 (
-                    "            _hold(session, incumbent, reason or \"\", deployed_by)\n"
+                    '            _hold(session, incumbent, reason or "", deployed_by)\n'
                     "        session.expunge_all()\n        session.rollback()\n        return deploy_result("
                 ),
             )
