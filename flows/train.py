@@ -10,7 +10,8 @@ from tasks.data.snapshots import take_snapshot
 from tasks.flow_runs import completed, one_training_at_a_time, tag_flow_run
 from tasks.parameters import TrainParameters
 from tasks.promotion.automatic import promote
-from tasks.reporting.reports import TrainResult, report_training
+from tasks.reporting.reports import report_training
+from tasks.reporting.results import TrainResult
 from tasks.tracking.runs import training_run
 from tasks.training.candidates import prepare_processes, train_candidates
 from tasks.training.dask import check_cluster

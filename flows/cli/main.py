@@ -163,7 +163,7 @@ def train(
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         from flows.train import train as flow
-        from tasks.reporting.reports import leaderboard
+        from tasks.reporting.tables import leaderboard
     if server:
         server.wait()
     else:

@@ -242,6 +242,6 @@ def flat(record: DecisionRecord) -> dict[str, Any]:
     """A receipt as one row."""
     fields = asdict(record)
     evidence, terms = fields.pop("evidence"), fields.pop("terms")
-    for name in ("said", "live_quarantined"):
+    for name in ("obstacle", "live_quarantined"):
         evidence.pop(name)
     return {"decision_id": fields.pop("id"), **fields, **evidence, **terms}

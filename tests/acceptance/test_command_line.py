@@ -19,7 +19,8 @@ from flows.train import train
 from registry import Predictor, queries, session
 from registry.session import transaction
 from tasks.estimators.algorithms import NAMES
-from tasks.reporting.reports import TrainResult
+from tasks.reporting.results import TrainResult
+from tests.support.announcing import announced
 from tests.support.processes import answers, free_port, running
 from tests.support.story import Story
 
@@ -140,7 +141,8 @@ class TestDeploying:
 
     def test_as_json_with_the_rows_fields(self, story: Story) -> None:
         done = frontrunner("deploy", "--project-name", "churn", "--algorithm-name", "svm", "--json")
-        assert json.loads(done.stdout) == {
+        row = json.loads(done.stdout)
+        assert row == {
             "project_name": "churn",
             "strategy": "best_score",
             "algorithm_name": "svm",
@@ -148,7 +150,15 @@ class TestDeploying:
             "score": 0.7,
             "previous_model_id": 2,
             "changed": True,
+            "previous_score": 0.8,
+            "seq": 3,
+            "deployed_at": queries.history("churn")[0].deployed_at.isoformat(),
+            "deployed_by": row["deployed_by"],
+            "forced": False,
+            "reason": None,
+            "warning": None,
         }
+        assert "@" in row["deployed_by"]
 
     def test_a_specific_model(self, story: Story) -> None:
         assert (
@@ -164,13 +174,14 @@ class TestDeploying:
         assert "was live already; nothing changed" in done.stdout
         assert len(story.history) == 2
 
-    def test_it_works_with_no_prefect_server_and_no_mlflow(self, story: Story) -> None:
+    def test_it_works_with_no_prefect_server_and_no_mlflow(self, story: Story, workspace: Path) -> None:
         done = frontrunner("rollback", "churn", api="http://127.0.0.1:1/api", MLFLOW_TRACKING_URI="http://127.0.0.1:1")
         assert done.returncode == 0
         assert "went live by rollback" in done.stdout
-        assert "MLflow's alias 'live' lags behind" in done.stderr
-        assert "Prefect was not told of it" in done.stderr
         assert story.live == 1
+        log = announced(workspace)
+        assert "MLflow's alias 'live' lags behind" in log
+        assert "Prefect was not told of it" in log
 
     def test_the_history_says_who(self, story: Story) -> None:
         frontrunner("rollback", "churn")

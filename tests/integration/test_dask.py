@@ -26,7 +26,7 @@ from registry import Predictor, queries
 from registry.errors import AllCandidatesFailed, ClusterUnavailable
 from registry.vocabulary import Basis, Status
 from tasks.data import frozen_rows, predicted
-from tasks.reporting.reports import TrainResult
+from tasks.reporting.results import TrainResult
 from tasks.tracking import store
 from tasks.training import dask as dask_module
 from tasks.training import threads

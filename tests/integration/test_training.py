@@ -32,7 +32,6 @@ from registry.errors import (
 )
 from registry.serving import artifacts
 from registry.serving.artifacts import load_pipeline, verified
-from registry.values import DeployResult
 from registry.vocabulary import Strategy
 from tasks.data import snapshots, sources
 from tasks.tracking import alias
@@ -227,7 +226,9 @@ class TestAutomaticDeploy:
         result = train("iris", **IRIS, algorithms=["svm"], automatic_deploy=False)
         model = result.leaderboard[0]
         row = deploy("iris", "best_score", "svm")
-        assert row == DeployResult("iris", "best_score", "svm", model.model_id, model.score, None, changed=True)
+        assert (row.project_name, row.strategy, row.algorithm_name, row.seq) == ("iris", "best_score", "svm", 1)
+        assert (row.model_id, row.score, row.previous_model_id) == (model.model_id, model.score, None)
+        assert (row.changed, row.planned) == (True, False)
         assert [str(entry.strategy) for entry in queries.history("iris")] == ["best_score"]
         assert queries.history("iris")[0].deployed_by.startswith("flow run ")
 
