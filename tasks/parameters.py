@@ -16,6 +16,8 @@ from tasks.validation import STRICT, Described
 
 DEFAULT_TEST_SIZE = 0.25
 MOST_STEPS = MOST_KEPT = 1_000_000  # as good as all
+# Headings in the help of the command.
+ROWS, CANDIDATES, DEPLOYMENT, PROMOTION = "Rows", "Candidates", "Deployment", "Promotion"
 
 
 # --- types that several parameters share ------------------------------------------------------------------------------
@@ -48,13 +50,13 @@ def _share_or_count(value: float) -> float:
 Rows = Annotated[int | float, AllowInfNan(False), AfterValidator(_share_or_count), WithJsonSchema({"type": "number"})]
 ByAlgorithm = dict[str, dict[str, Any]]
 
-Project = Annotated[str, BeforeValidator(_name), Described("The project.")]
 LiveProject = Annotated[str, BeforeValidator(_name), Described("The project whose live model is to change.")]
 Algorithm = Annotated[
     AlgorithmName | None,
     BeforeValidator(_text),
     Described("Choose only among models of this algorithm, such as svm. If left out, among all models."),
 ]
+DryRun = Annotated[bool, Described("Only report what would be done; change nothing.")]
 Plan = Annotated[bool, Described("Only report which model would go live; change nothing.")]
 ExpectedModel = Annotated[
     int | None,
@@ -89,6 +91,7 @@ class TrainParameters:
             "Where the rows are, as SOURCE:NAME: sklearn:digits, files:flights.parquet, warehouse:public.orders. "
             "If left out, the project's newest snapshot is trained on again.",
             "the name of a relation, SOURCE:NAME",
+            panel=ROWS,
         ),
     ] = None
     y_column_name: Annotated[
@@ -98,12 +101,15 @@ class TrainParameters:
         Described(
             "The column to predict, or several of them for joint regression. Needed with a relation.",
             "the name of a column, or a list of them",
+            panel=ROWS,
         ),
     ] = None
     algorithms: Annotated[
         list[AlgorithmName] | None,
         BeforeValidator(_listed),
-        Described("What to train. If left out, linear, random_forest and xgboost.", "a list of names"),
+        Described(
+            "What to train. If left out, linear, random_forest and xgboost.", "a list of names", panel=CANDIDATES
+        ),
     ] = None
     hyperparams: Annotated[
         ByAlgorithm | None,
@@ -111,13 +117,15 @@ class TrainParameters:
             'Hyperparameters by algorithm, as JSON: {"svm": {"C": 10}}. The others keep their library\'s default.',
             "{algorithm: {parameter: value}}",
             BadHyperparameter,
+            panel=CANDIDATES,
         ),
     ] = None
     search: Annotated[
         Literal["grid", "random", "optuna"] | None,
         Described(
             "How to search for better hyperparameters, by cross-validation on the training rows. optuna takes ranges "
-            "and learns from its trials. If left out, nothing is searched."
+            "and learns from its trials. If left out, nothing is searched.",
+            panel=CANDIDATES,
         ),
     ] = None
     search_params: Annotated[
@@ -126,6 +134,7 @@ class TrainParameters:
             'The values to try by algorithm, as JSON: {"svm": {"C": [1, 10]}}. optuna also takes ranges: '
             '{"xgboost": {"max_depth": {"low": 2, "high": 10}}}.',
             "{algorithm: {parameter: [values]}}",
+            panel=CANDIDATES,
         ),
     ] = None
     search_args: Annotated[
@@ -134,6 +143,7 @@ class TrainParameters:
             'Settings of the search, as JSON: {"cv": 5}. cv is the number of folds; n_iter is how many combinations '
             "a random search tries (10); n_trials (20) and timeout (seconds) limit optuna.",
             "{name: value}",
+            panel=CANDIDATES,
         ),
     ] = None
     test_size: Annotated[
@@ -141,13 +151,15 @@ class TrainParameters:
         Described(
             "The share of the rows to score on, or above 1 their number.",
             "a share between 0 and 1 or a count of at least 2 rows",
+            panel=ROWS,
         ),
     ] = DEFAULT_TEST_SIZE
     test_sampling: Annotated[
         Literal["random", "stratified", "last"] | None,
         Described(
             "Which rows to score on; last takes the newest, at the end. If left out, stratified for classification "
-            "and random for regression."
+            "and random for regression.",
+            panel=ROWS,
         ),
     ] = None
     preprocess: Annotated[
@@ -157,10 +169,15 @@ class TrainParameters:
             "are prepared by their type. impute: error, mean, median, mode, min, max, zero. encode: native, ordinal, "
             "one_hot, target. scale: preserve, standard, min_max, max_abs, robust.",
             "{column: {option: value}}",
+            panel=ROWS,
         ),
     ] = None
     automatic_deploy: Annotated[
-        bool, Described("Deploy the best candidate if it beats the live model. Otherwise the run is only recorded.")
+        bool,
+        Described(
+            "Deploy the best candidate if it beats the live model. Otherwise the run is only recorded.",
+            panel=DEPLOYMENT,
+        ),
     ] = True
     seed: Annotated[
         int,
@@ -169,20 +186,24 @@ class TrainParameters:
         Described(
             "Seed of the split and of every estimator that draws random numbers.",
             f"a whole number from 0 to {2**32 - 1}",
+            panel=CANDIDATES,
         ),
     ] = 0
     compare: Annotated[
         Literal["same_rows", "recorded"],
         Described(
             "What is compared. same_rows: both models on test rows that neither was trained on. recorded: the scores "
-            "of their trainings."
+            "of their trainings.",
+            panel=PROMOTION,
         ),
     ] = "same_rows"
     min_improvement: Annotated[
         float,
         AllowInfNan(False),
         Ge(0),
-        Described("How much higher than the live model's the score has to be.", "a number of at least 0"),
+        Described(
+            "How much higher than the live model's the score has to be.", "a number of at least 0", panel=PROMOTION
+        ),
     ] = 0.0
     confidence: Annotated[
         float | None,
@@ -192,12 +213,14 @@ class TrainParameters:
             "How certain the improvement has to be, such as 0.95: a paired bootstrap of the compared rows, which "
             "corrects for choosing the best of several candidates. If left out, the scores alone count.",
             "a number from 0.5 to 0.999, as 0.95",
+            panel=PROMOTION,
         ),
     ] = None
     must_beat_baseline: Annotated[
         bool,
         Described(
-            "Require that the best candidate also beats scikit-learn's dummy: the most frequent label, or the mean."
+            "Require that the best candidate also beats scikit-learn's dummy: the most frequent label, or the mean.",
+            panel=PROMOTION,
         ),
     ] = False
 
@@ -290,12 +313,12 @@ class ReconcileParameters:
     project_name: Annotated[
         str | None, BeforeValidator(_name), Described("Only this project. If left out, every project.")
     ] = None
-    dry_run: Annotated[bool, Described("Only report what would be done; change nothing.")] = False
+    dry_run: DryRun = False
 
 
 @dataclass(frozen=True, config=STRICT)
 class KeepParameters:
-    """What a prune keeps."""
+    """What a prune of a project keeps."""
 
     keep_deployments: Annotated[
         int,

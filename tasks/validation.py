@@ -19,11 +19,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The description of a parameter. `must` completes the sentence "NAME is …" in the error for a wrong value."""
+    """The description of a parameter.
+
+    `must` completes the sentence "NAME is …" in the error for a wrong value. `panel` is the heading in the help of the
+    command.
+    """
 
     text: str
     must: str = ""
     error: type[InvalidInput] = InvalidInput
+    panel: str | None = None
 
 
 class Definition(NamedTuple):

@@ -6,6 +6,8 @@ from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import Any
 
+from registry.values import DecisionRecord
+
 
 def print_rows(rows: list[dict[str, Any]], head: dict[str, str], *, as_json: bool, empty: str = "none") -> None:
     """Records as JSON, or the fields in `head` as a table under its titles, without columns that are empty."""
@@ -27,7 +29,7 @@ def _jsonable(value: Any) -> Any:
 
 
 def print_table(head: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
+    from rich.console import Console  # typer itself imports it only for help and errors
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(head))
@@ -50,3 +52,12 @@ def cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     return json.dumps(value) if isinstance(value, dict) else "yes" if value is True else str(value)
+
+
+def flat(record: DecisionRecord) -> dict[str, Any]:
+    """Return a receipt as one row."""
+    fields = asdict(record)
+    evidence, terms = fields.pop("evidence"), fields.pop("terms")
+    for name in ("obstacle", "live_quarantined"):
+        evidence.pop(name)
+    return {"decision_id": fields.pop("id"), **fields, **evidence, **terms}

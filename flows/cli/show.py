@@ -1,4 +1,4 @@
-"""The commands that show what is remembered; nothing of it is changed by them."""
+"""The commands that show what is recorded. They change nothing."""
 
 import sys
 from dataclasses import asdict
@@ -7,18 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.options import AsJson, ModelId, Name, NameOption, project_of
-from flows.cli.output import cell, print_json, print_rows, print_table
+from flows.cli.output import cell, flat, print_json, print_rows, print_table
 from registry.errors import NoCandidate, NothingDeployed
-from registry.values import DecisionRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, WHY, Strategy
 
 app = typer.Typer()
+PANEL = "Look"
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def projects(as_json: AsJson = False) -> None:
     """List the projects and what is live in each."""
-    from registry import queries
+    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
 
     head = {
         "project_name": "project",
@@ -35,13 +35,15 @@ def projects(as_json: AsJson = False) -> None:
     print_rows(rows, head, as_json=as_json, empty="no projects yet: frontrunner train --help")
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def show(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
     """Show what is live in a project, since when, by whom and why, and what a rollback would bring back.
 
-    It asks the registry alone.
+    Only the registry is queried.
+
+    Example: `frontrunner show digits`
     """
-    from registry import queries
+    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
     from registry.choices import DeployRequest, chosen
 
     project = queries.project(project_of(name, project_name))
@@ -77,13 +79,13 @@ def show(name: Name = None, project_name: NameOption = None, as_json: AsJson = F
     print_table(["", ""], [[title, text] for title, text in lines.items() if text])
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def doctor(as_json: AsJson = False) -> None:
-    """Check every part: the registry, MLflow, Prefect, its worker and deployments, MLflow's aliases, the models' files.
+    """Check the registry, MLflow, Prefect, its worker and deployments, MLflow's aliases and the models' files.
 
-    Nothing is changed. It exits with 1 if anything is wrong; each such line ends with what mends it.
+    Nothing is changed. The exit code is 1 if anything is wrong; each such line ends with how to fix it.
     """
-    from flows.cli.doctor import examine
+    from flows.cli.doctor import examine  # heavy: imports SQLAlchemy and httpx
 
     findings = []
     for found in examine():
@@ -97,10 +99,13 @@ def doctor(as_json: AsJson = False) -> None:
         sys.exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def models(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
-    """List a project's models, the newest first; the live one is marked."""
-    from registry import queries
+    """List a project's models, the newest first. The live one is marked.
+
+    Example: `frontrunner models digits`
+    """
+    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
 
     project = project_of(name, project_name)
     live = queries.live_model(project)
@@ -123,10 +128,13 @@ def models(name: Name = None, project_name: NameOption = None, as_json: AsJson =
     print_rows(rows, head, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def history(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
-    """List a project's deployments, the newest first: the first row is live."""
-    from registry import queries
+    """List a project's deployments, the newest first. The first row is live.
+
+    Example: `frontrunner history digits`
+    """
+    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
 
     head = {
         "seq": "seq",
@@ -144,10 +152,13 @@ def history(name: Name = None, project_name: NameOption = None, as_json: AsJson 
     print_rows(rows, head, as_json=as_json, empty="nothing was deployed yet")
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def decisions(name: Name = None, project_name: NameOption = None, as_json: AsJson = False) -> None:
-    """List the automatic deploys that were tried, the rejected ones too, the newest first."""
-    from registry import queries
+    """List a project's automatic decisions, deployed or rejected, the newest first.
+
+    Example: `frontrunner decisions digits`
+    """
+    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
 
     head = {
         "decision_id": "decision",
@@ -166,11 +177,14 @@ def decisions(name: Name = None, project_name: NameOption = None, as_json: AsJso
     print_rows(rows, head, as_json=as_json, empty="nothing was decided yet")
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def model(model_id: ModelId, as_json: AsJson = False) -> None:
-    """Show one model: its metrics, its hyperparameters, what was done to each column, where its file is."""
-    from registry import queries
-    from tasks.estimators.preprocessing import preprocessing_lines
+    """Show one model: its metrics, its hyperparameters, how each column was prepared, and where its file is.
+
+    Example: `frontrunner model 7`
+    """
+    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
+    from tasks.estimators.preprocessing import preprocessing_lines  # heavy: imports scikit-learn
 
     record = queries.model(model_id)
     if as_json:
@@ -195,13 +209,16 @@ def model(model_id: ModelId, as_json: AsJson = False) -> None:
         print_table(head, rows)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def snapshot(
-    snapshot_id: Annotated[int, typer.Argument(help="Its id, as `frontrunner models` lists it.")],
+    snapshot_id: Annotated[int, typer.Argument(help="The snapshot's id, as `frontrunner models` lists it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show frozen rows: where they are from, their split, and statistics of each column."""
-    from registry import queries
+    """Show a snapshot: where its rows come from, how they are split, and statistics of each column.
+
+    Example: `frontrunner snapshot 1`
+    """
+    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
     from tasks.reporting.statistics_table import statistics_table
 
     record, statistics = queries.snapshot(snapshot_id), queries.snapshot_statistics(snapshot_id)
@@ -218,12 +235,17 @@ def snapshot(
     print_table(head, rows)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def algorithms(
-    task: Annotated[str | None, typer.Option(help="Only those of classification or regression.")] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="regression|classification", help="Only the algorithms of this task.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the algorithms that can be trained."""
+    """List the algorithms that can be trained.
+
+    Example: `frontrunner algorithms --task regression`
+    """
     from registry.vocabulary import task_named
     from tasks.estimators.algorithms import ALGORITHMS, DESCRIPTIONS
 
@@ -236,12 +258,3 @@ def algorithms(
     head = {"algorithm": "algorithm", **{str(kind): str(kind) for kind in wanted}, "description": ""}
     shown = [{**row, **{str(kind): str(row[kind] or "").rpartition(".")[2] for kind in wanted}} for row in rows]
     print_rows(rows if as_json else shown, head, as_json=as_json)
-
-
-def flat(record: DecisionRecord) -> dict[str, Any]:
-    """A receipt as one row."""
-    fields = asdict(record)
-    evidence, terms = fields.pop("evidence"), fields.pop("terms")
-    for name in ("obstacle", "live_quarantined"):
-        evidence.pop(name)
-    return {"decision_id": fields.pop("id"), **fields, **evidence, **terms}

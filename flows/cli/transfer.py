@@ -1,4 +1,4 @@
-"""The commands that take a project elsewhere, or keep it for the day when it is lost."""
+"""The commands that copy a project into one file, and create it from that file elsewhere."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,24 +10,25 @@ from flows.cli.options import AsJson, Name, NameOption, project_of
 from flows.cli.output import print_json
 
 app = typer.Typer()
+PANEL = "Move"
 
 
-@app.command("export")
+@app.command("export", rich_help_panel=PANEL)
 def export_(
     output: Annotated[
-        Path, typer.Option(help="The file to write; what is there is replaced when the export is whole.")
+        Path, typer.Option(help="The file to write. An existing file is replaced when the export is complete.")
     ],
     name: Name = None,
     project_name: NameOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a project to one file: its history, its decisions, its models and the rows that they were trained on.
+    """Write a project to one file: its history, decisions, models and the rows that they were trained on.
 
-    Whoever has the file has the training rows. The registry may be written meanwhile.
+    Whoever has the file has the training rows. The registry may be written to during the export.
 
-    - `frontrunner export digits --output digits.zip`
+    Example: `frontrunner export digits --output digits.zip`
     """
-    from tasks.upkeep.transfer import export_project
+    from tasks.upkeep.transfer import export_project  # heavy: imports SQLAlchemy and MLflow
 
     done = export_project(project_of(name, project_name), output)
     if as_json:
@@ -39,20 +40,25 @@ def export_(
         )
 
 
-@app.command("import")
+@app.command("import", rich_help_panel=PANEL)
 def import_(
-    file: Annotated[Path, typer.Argument(help="What `frontrunner export` wrote, from SQLite or PostgreSQL.")],
-    as_name: Annotated[str | None, typer.Option("--as", help="Another name for the project than it had.")] = None,
+    file: Annotated[Path, typer.Argument(help="A file that `frontrunner export` wrote.")],
+    as_name: Annotated[
+        str | None, typer.Option("--as", help="Import the project under this name instead of its own.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the project of an export anew in this registry and MLflow: its ids are new, everything else is as it was.
+    """Create the project of an export in this registry and MLflow. Its ids are new; everything else is as it was.
 
-    All of it or nothing: the file is verified before anything is written.
+    The file is verified before anything is written, and all of it is imported or nothing.
+
+    Examples:
 
     - `frontrunner import digits.zip`
+
     - `REGISTRY_URL=postgresql://me@host/registry frontrunner import digits.zip --as digits-2025`
     """
-    from tasks.upkeep.transfer import import_project
+    from tasks.upkeep.transfer import import_project  # heavy: imports SQLAlchemy and MLflow
 
     done = import_project(file, as_name)
     if as_json:

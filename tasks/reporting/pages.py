@@ -7,7 +7,8 @@ from base64 import b64encode
 from registry import queries
 from registry.values import DeployResult, ModelRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, WHY
-from tasks.promotion.manual import ManualDeploy, describe
+from tasks.promotion.deploy_request import ManualDeploy
+from tasks.promotion.manual import describe
 from tasks.reporting.links import mlflow_model, mlflow_run
 from tasks.reporting.live_scores import live_scores
 from tasks.reporting.publish import attempt

@@ -1,0 +1,148 @@
+"""The commands that decide which model is live. They need the registry alone: neither Prefect nor MLflow has to run."""
+
+import sys
+from dataclasses import asdict
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from flows.cli.options import AsJson, Given, ModelId, takes
+from flows.cli.output import flat, print_json
+from tasks.parameters import ChooseParameters, DeployParameters, RollbackParameters
+
+app = typer.Typer()
+PANEL = "Train and deploy"
+
+
+@app.command(rich_help_panel=PANEL)
+@takes(DeployParameters, strategy=None)
+def deploy(given: Given, as_json: AsJson = False) -> None:
+    """Make the model that a strategy chooses live, or a specific model.
+
+    The default strategy is best_score, and specific with `--model-id`.
+
+    Examples:
+
+    - `frontrunner deploy digits --strategy most_recent --algorithm-name svm`
+
+    - `frontrunner deploy digits --model-id 7`
+
+    - `frontrunner deploy digits --plan` (only reports what would go live)
+    """
+    default = "best_score" if given["model_id"] is None else "specific"
+    _deploy(given | {"strategy": given["strategy"] or default}, as_json)
+
+
+@app.command(rich_help_panel=PANEL)
+@takes(ChooseParameters)
+def best_score(given: Given, as_json: AsJson = False) -> None:
+    """Make the trained model with the highest key metric live.
+
+    Example: `frontrunner best-score digits --algorithm-name svm`
+    """
+    _deploy(given | {"strategy": "best_score"}, as_json)
+
+
+@app.command(rich_help_panel=PANEL)
+@takes(ChooseParameters)
+def most_recent(given: Given, as_json: AsJson = False) -> None:
+    """Make the newest trained model live.
+
+    Example: `frontrunner most-recent digits`
+    """
+    _deploy(given | {"strategy": "most_recent"}, as_json)
+
+
+@app.command(rich_help_panel=PANEL)
+@takes(RollbackParameters)
+def rollback(given: Given, as_json: AsJson = False) -> None:
+    """Go back to the model that was live before this one. A second rollback undoes the first.
+
+    Examples:
+
+    - `frontrunner rollback digits`
+
+    - `frontrunner rollback digits --quarantine --reason 'it refuses every loan'`
+
+    - `frontrunner rollback digits --to-seq 3`
+    """
+    _deploy(given | {"strategy": "rollback"}, as_json)
+
+
+@app.command(rich_help_panel=PANEL)
+def quarantine(
+    model_id: ModelId,
+    reason: Annotated[str, typer.Option(help="Why. The reason is shown wherever the model is listed.")],
+    as_json: AsJson = False,
+) -> None:
+    """Keep a model from being chosen, whatever its score, until it is released.
+
+    Example: `frontrunner quarantine 7 --reason 'trained on a broken export'`
+    """
+    from tasks.promotion import manual  # heavy: imports SQLAlchemy, which `--help` does not need
+
+    record, is_live = manual.quarantine(model_id, reason)
+    if as_json:
+        print_json({"model_id": record.id, "quarantine": record.quarantine, "live": is_live})
+        return
+    print(f"model {record.id} ({record.algorithm}) is in quarantine: {record.quarantine}")
+    if is_live:
+        print("it is live still: roll back, or deploy another")
+
+
+@app.command(rich_help_panel=PANEL)
+def release(model_id: ModelId, as_json: AsJson = False) -> None:
+    """Let a model that was in quarantine be chosen again.
+
+    Example: `frontrunner release 7`
+    """
+    from tasks.promotion import manual  # heavy: imports SQLAlchemy, which `--help` does not need
+
+    record = manual.release(model_id)
+    if as_json:
+        print_json({"model_id": record.id, "quarantine": record.quarantine})
+    else:
+        print(f"model {record.id} ({record.algorithm}) may be chosen again")
+
+
+@app.command(rich_help_panel=PANEL)
+def replay(
+    decision_id: Annotated[int, typer.Argument(help="The decision's id, as `frontrunner decisions` lists it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compute a decision again from its snapshot and files, and compare the result with its receipt.
+
+    Nothing is written. The exit code is 1 if they differ.
+
+    Example: `frontrunner replay 3`
+    """
+    from tasks.promotion import automatic  # heavy: imports pandas and scikit-learn
+
+    found = automatic.replay(decision_id)
+    decision, verdict = found.decision, found.verdict
+    if as_json:
+        print_json({**flat(decision), "same": not found.differences, "differences": found.differences})
+    else:
+        print(f"decision {decision_id} of {decision.decided_at:%Y-%m-%d %H:%M} UTC, {decision.code_version}")
+        print(f"receipt: {'deployed' if decision.deployed else 'not deployed'}: {decision.reason}")
+        print(f"again:   {'deployed' if verdict.deploy else 'not deployed'}: {verdict.reason}")
+        print("\n".join(found.differences) or "the same verdict, to the last digit")
+    if found.differences:
+        sys.exit(1)
+
+
+def _deploy(given: Given, as_json: bool) -> None:
+    """Deploy without Prefect and MLflow, which may be away. A process of its own announces it to them afterwards."""
+    from tasks.promotion import manual  # heavy: imports SQLAlchemy, which `--help` does not need
+    from tasks.promotion.announce import announce_in_background
+    from tasks.promotion.deploy_request import checked_deploy
+
+    asked = checked_deploy(**given)
+    result = manual.deploy(asked, uuid4().hex, announce_in_background)
+    if as_json:
+        row = asdict(result)
+        print_json({field: row[field] for field in row if field != "planned" or result.planned})
+        return
+    # The flow run's page names the parameter, the terminal the option.
+    print(manual.describe(result, asked).replace("expect_model_id is", "--expect-model-id is"))
