@@ -55,7 +55,7 @@ def check_strata(labels: np.ndarray[Any, Any], k: int, task: Task) -> None:
 
 
 def check_sides(train: np.ndarray[Any, Any], test: np.ndarray[Any, Any], task: Task, where: str) -> None:
-    """Both sides of a target (n values) must be able to tell something. Raises: BadData."""
+    """Raises: BadData: a single class, or a constant target, would make training or its score meaningless."""
     if task is Task.CLASSIFICATION and len(np.unique(train)) < 2:
         raise BadData(f"the training rows of {where} have a single class, {_shown(train[0])}: nothing to tell apart")
     if task is Task.REGRESSION and (test == test[0]).all():

@@ -56,7 +56,7 @@ class MlflowContents(NamedTuple):
 
 def contents(project_name: str) -> MlflowContents:
     """Return what MLflow has of a project. Raises: TrackingUnavailable, as every function here."""
-    from mlflow.entities import ViewType
+    from mlflow.entities import ViewType  # mlflow is slow to import, and a flow imports this module
 
     with translated():
         mlflow = client()
@@ -119,7 +119,7 @@ def _versions(mlflow: "MlflowClient", project_id: int, model: ModelRecord) -> li
     Raises:
         NotDeleted: an alias names one of them; MLflow would delete it silently.
     """
-    from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import MlflowException  # as above
 
     name = registered_name(project_id)
     try:
@@ -139,7 +139,7 @@ def _versions(mlflow: "MlflowClient", project_id: int, model: ModelRecord) -> li
 
 def _remove_files(uri: str) -> None:
     """Delete a file or a folder, unless it is gone already."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # as above
 
     folder, _, name = uri.rstrip("/").rpartition("/")
     try:

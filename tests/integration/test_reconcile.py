@@ -129,6 +129,17 @@ def test_where_all_is_well_there_is_nothing_to_do(story: Saved) -> None:
     assert reconcile() == []
 
 
+def test_a_project_is_read_once(story: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs every few minutes, and a project may have many thousands of models and runs."""
+    story.promoted(story.saved(0.5))
+    read: list[str] = []
+    for module, name in ((queries, "trainings"), (queries, "models"), (cleanup, "contents")):
+        there = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda project, name=name, there=there: read.append(name) or there(project))
+    reconcile()
+    assert sorted(read) == ["contents", "trainings"]
+
+
 class TestTheMirror:
     def test_a_deployment_that_mlflow_missed(self, story: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
         first = story.saved(0.5)
