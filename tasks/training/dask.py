@@ -17,7 +17,7 @@ from prefect import Task
 from registry import queries, settings
 from registry.errors import ClusterUnavailable, InvalidInput, MissingExtra, UnknownProject
 from registry.timeouts import with_timeout
-from tasks.data import frozen_rows, predicted
+from tasks.data import frozen_rows
 from tasks.flow_runs import persistent_api_url
 from tasks.tracking import runs
 from tasks.values import Outcome, Training
@@ -121,7 +121,7 @@ def dask_slot(training: Training, algorithm: str) -> Iterator[int]:
 
     _check_stores(training, algorithm)
     share = cpu_count() if training.one_by_one else max(1, cpu_count() // get_worker().state.nthreads)
-    with _alone if training.one_by_one else nullcontext(), predicted.predictions_kept():
+    with _alone if training.one_by_one else nullcontext():
         threadpool_limits(share, user_api="blas")  # for the whole process, and never given back: others may be fitting
         yield share
 

@@ -25,7 +25,7 @@ from flows.train import train
 from registry import Predictor, queries
 from registry.errors import AllCandidatesFailed, ClusterUnavailable
 from registry.vocabulary import Basis, Status
-from tasks.data import frozen_rows, predicted
+from tasks.data import frozen_rows
 from tasks.reporting.results import TrainResult
 from tasks.tracking import store
 from tasks.training import dask as dask_module
@@ -175,7 +175,6 @@ def test_four_candidates_on_two_workers_score_as_they_do_in_threads(
     assert len(set(worked)) == 2
     read = dask.client.run(frozen_rows._read.cache_info)
     assert [info.misses for info in read.values()] == [1, 1]
-    assert not any(dask.client.run(lambda: predicted._predictions).values())
     monkeypatch.delenv("CANDIDATES_ON")
     monkeypatch.setattr(threads, "cpu_count", lambda: 1)
     assert outcomes(train("near", **DIGITS, algorithms=FOUR)) == outcomes(result)
