@@ -62,6 +62,8 @@ class TestUp:
         log = running.log.read_text()
         for name in ("PREFECT_API_URL", "MLFLOW_UI_URL", "FRONTRUNNER_URL"):
             assert running.env[name].removesuffix("/api") in log
+        assert f"{running.env['MLFLOW_UI_URL']}/#/experiments?workflowType=machine_learning" in log
+        assert "Ready." in log
         assert ".frontrunner/up.env" in log
         assert {line.split("|")[0].split()[-1] for line in log.splitlines() if "|" in line} >= {
             "system", "prefect", "mlflow", "predictions", "worker"
