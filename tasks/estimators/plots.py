@@ -97,33 +97,28 @@ def _confusion_matrix(classes: Array, y_test: Array, predicted: Array) -> Figure
     labels = np.union1d(classes, y_test)  # a rare class may be in the test rows only
     counts = metrics.confusion_matrix(y_test, predicted, labels=labels)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    numbered = len(labels) <= NUMBERED_CLASSES
-    names = [_short(label, 20) for label in labels]
-    side = max(4.5, CELL_INCHES * len(labels)) if numbered else 5.5
-    longest = LETTER_INCHES * max(map(len, names)) if numbered else 0.0
-    turned = longest > side / len(labels)  # they would run into each other
-    title = "Confusion matrix" if numbered else f"Confusion matrix of {len(labels)} classes"
-    figure, axes = _panel(title, side + longest + 0.6, side + (longest if turned else 0.2) + 0.8)
-    display = ConfusionMatrixDisplay(share, display_labels=names).plot(
-        ax=axes,
-        include_values=numbered,
-        cmap="Blues",
-        xticks_rotation="vertical" if turned else "horizontal",
-        colorbar=False,
-        im_kw={"vmin": 0, "vmax": 1},
-    )
-    axes.set(xlabel="Predicted class (shade: share of the actual class)", ylabel="Actual class")
-    if numbered:
-        _write_counts(display.text_, counts, min(11.0, 100 * side / len(labels) / 1.5 / len(str(counts.max()))))
-    else:
+    shades: dict[str, Any] = {"cmap": "Blues", "vmin": 0, "vmax": 1}
+    if len(labels) > NUMBERED_CLASSES:
+        figure, axes = _panel(f"Confusion matrix of {len(labels)} classes", 6.1, 6.3)
+        axes.imshow(share, interpolation="nearest", **shades)
         axes.set(xticks=[], yticks=[])
+    else:
+        names = [_short(label, 20) for label in labels]
+        side, longest = max(4.5, CELL_INCHES * len(labels)), LETTER_INCHES * max(map(len, names))
+        turned = longest > side / len(labels)  # they would run into each other
+        figure, axes = _panel("Confusion matrix", side + longest + 0.6, side + (longest if turned else 0.2) + 0.8)
+        display = ConfusionMatrixDisplay(share, display_labels=names)
+        rotation = "vertical" if turned else "horizontal"
+        display.plot(ax=axes, xticks_rotation=rotation, colorbar=False, im_kw=shades)
+        _write_counts(display.text_, counts, share, size=65 * side / len(labels) / len(str(counts.max())))
+    axes.set(xlabel="Predicted class (shade: share of the actual class)", ylabel="Actual class")
     return figure
 
 
-def _write_counts(texts: Array, counts: Array, size: float) -> None:
+def _write_counts(texts: Array, counts: Array, share: Array, size: float) -> None:
     """Replace the shares in the cells with the counts; a zero is left out."""
-    for text, count in zip(texts.ravel(), counts.ravel(), strict=True):
-        text.set(text=str(count) if count else "", fontsize=size)
+    for cell, text in np.ndenumerate(texts):
+        text.set(text=str(counts[cell] or ""), fontsize=min(11.0, size), color="w" if share[cell] > 0.5 else "k")
 
 
 def _ranked(pipeline: Any, X_test: pd.DataFrame, y_test: Array) -> Ranked:
