@@ -1,4 +1,4 @@
-"""What a flow run is besides its steps: its tag, its turn, what it may try again, and what its page says at the end."""
+"""A flow run besides its steps: its tag, one training at a time, which errors are retried, and its final message."""
 
 import hashlib
 import logging
@@ -31,8 +31,7 @@ Result = TypeVar("Result")
 
 TRANSIENT_ERRORS = (RegistryUnavailable, SourceUnavailable, TrackingUnavailable)
 TURN_SECONDS = 3600  # a training waits no longer for another one of its project
-# Prefect's server on SQLite refuses a slot while it still records how the run began, and its client then waits for two
-# seconds: so it was for half of twenty runs in a row, for four of them 0.15 s after their start, for none after 0.2 s.
+# Prefect's server on SQLite refuses a slot while it still records the run's start, and its client then waits for seconds.
 SETTLE_SECONDS = 0.2
 LEASE_SECONDS = 60  # after a worker was killed, its project's next training waits that long
 
