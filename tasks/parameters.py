@@ -175,7 +175,8 @@ class TrainParameters:
     automatic_deploy: Annotated[
         bool,
         Described(
-            "Deploy the best candidate if it beats the live model. Otherwise the run is only recorded.", panel=DEPLOYMENT
+            "Deploy the best candidate if it beats the live model. Otherwise the run is only recorded.",
+            panel=DEPLOYMENT,
         ),
     ] = True
     seed: Annotated[

@@ -33,7 +33,7 @@ expect.set_options(timeout=60_000)  # a worker begins a run some ten seconds aft
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     with up(folder(tmp_path_factory.mktemp("browser") / "here")) as started:
-        started.wait_for(READY)
+        started.wait_for(READY, 300)
         for algorithms in ("linear,ada_boost", "svm,random_forest,extra_trees"):
             done = frontrunner(started.folder, *TRAIN, "--algorithms", algorithms)
             assert done.returncode == 0, done.stderr
