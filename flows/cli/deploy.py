@@ -23,11 +23,8 @@ def deploy(given: Given, as_json: AsJson = False) -> None:
     The default strategy is best_score, and specific with `--model-id`.
 
     Examples:
-
     - `frontrunner deploy digits --strategy most_recent --algorithm-name svm`
-
     - `frontrunner deploy digits --model-id 7`
-
     - `frontrunner deploy digits --plan` (only reports what would go live)
     """
     default = "best_score" if given["model_id"] is None else "specific"
@@ -60,11 +57,8 @@ def rollback(given: Given, as_json: AsJson = False) -> None:
     """Go back to the model that was live before this one. A second rollback undoes the first.
 
     Examples:
-
     - `frontrunner rollback digits`
-
     - `frontrunner rollback digits --quarantine --reason 'it refuses every loan'`
-
     - `frontrunner rollback digits --to-seq 3`
     """
     _deploy(given | {"strategy": "rollback"}, as_json)

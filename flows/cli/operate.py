@@ -61,15 +61,10 @@ def reconcile(given: Given, as_json: AsJson = False) -> None:
     """Repair what crashes and outages left behind, in every project or in one.
 
     - Candidates whose process has sent no heartbeat for five minutes are recorded as failed.
-
     - MLflow's alias `live` is set to the live model.
-
     - MLflow runs of trainings that are over are ended as killed.
-
     - Files that a prune had to leave are deleted.
-
     - Saved models that belong to no recorded model are deleted once they are an hour old.
-
     - A trained model whose file is gone is reported, not changed.
 
     The exit code is 1 if something could not be done.
@@ -98,24 +93,17 @@ def prune(given: Given, dry_run: DryRun = False, as_json: AsJson = False) -> Non
     """Delete the files of a project's old models, and of snapshots that no model needs any more.
 
     What is kept:
-
     - the live model, and the model that a rollback would bring back;
-
     - the models of the newest `--keep-deployments` deployments;
-
     - the newest `--keep-models` trained models, and as many with the highest scores;
-
     - whatever is being trained;
-
     - the newest snapshot, and the snapshots of kept models.
 
     Every other model loses its files, its MLflow runs and its versions there, for good. It stays in `models`,
     `history` and `decisions` as pruned, but no strategy can choose it, and its decisions cannot be replayed.
 
     Examples:
-
     - `frontrunner prune digits --dry-run`
-
     - `frontrunner prune digits --keep-deployments 5 --keep-models 10`
     """
     from tasks.upkeep.prune import checked_keep, prune  # heavy: imports SQLAlchemy and MLflow

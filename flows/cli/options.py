@@ -11,7 +11,7 @@ import typer
 from registry.names import checked_name
 from tasks.validation import Definition, definitions
 
-Name = Annotated[str | None, typer.Argument(metavar="[PROJECT_NAME]", show_default=False, help="The project.")]
+Name = Annotated[str | None, typer.Argument(metavar="PROJECT_NAME", show_default=False, help="The project.")]
 NameOption = Annotated[
     str | None, typer.Option("--project-name", help="The project, as an option instead of an argument.")
 ]

@@ -26,9 +26,7 @@ def predict(given: Given, as_json: AsJson = False) -> None:
     `--relation-name` and `--output` go together.
 
     Examples:
-
     - `echo '{"Chins": 5, "Situps": 162, "Jumps": 60}' | frontrunner predict exercise`
-
     - `frontrunner predict digits --relation-name files:new.parquet --output files:scored.parquet`
     """
     if (given["relation_name"] is None) != (given["output"] is None):

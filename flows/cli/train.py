@@ -26,11 +26,8 @@ def train(given: Given, as_json: AsJson = False) -> None:
     Repeat `--algorithms` or separate the names by commas; the same holds for the columns of `--y-column-name`.
 
     Examples:
-
     - `frontrunner train digits --task classification --relation-name sklearn:digits --y-column-name target`
-
     - `frontrunner train digits --algorithms svm,extra_trees` (the same rows again)
-
     - `frontrunner train digits --algorithms svm --search grid --search-params '{"C": [1, 10]}'`
     """
     server = prefect_server.begin()

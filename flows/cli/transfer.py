@@ -53,9 +53,7 @@ def import_(
     The file is verified before anything is written, and all of it is imported or nothing.
 
     Examples:
-
     - `frontrunner import digits.zip`
-
     - `REGISTRY_URL=postgresql://me@host/registry frontrunner import digits.zip --as digits-2025`
     """
     from tasks.upkeep.transfer import import_project  # heavy: imports SQLAlchemy and MLflow

@@ -33,7 +33,7 @@ expect.set_options(timeout=60_000)  # a worker begins a run some ten seconds aft
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     with up(folder(tmp_path_factory.mktemp("browser") / "here")) as started:
-        started.wait_for(READY)
+        started.wait_for(READY, 300)
         for algorithms in ("linear,ada_boost", "svm,random_forest,extra_trees"):
             done = frontrunner(started.folder, *TRAIN, "--algorithms", algorithms)
             assert done.returncode == 0, done.stderr
@@ -99,6 +99,39 @@ def test_a_rollback_from_the_form_to_the_decision(running: Up, page: Page) -> No
     picture(page, "rollback-decision")
     after = live(running)
     assert (after["strategy"], after["algorithm_name"]) == ("rollback", "linear")
+
+
+def test_a_search_is_started_from_the_form(running: Up, page: Page) -> None:
+    page.goto(running.env["PREFECT_API_URL"].removesuffix("/api") + "/v2/deployments")
+    page.get_by_role("link", name="train", exact=True).first.click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Custom run").click()
+    page.get_by_label("project_name").fill("digits")
+    choose(page, "algorithms", "svm")
+    page.keyboard.press("Escape")
+    choose(page, "search", "grid")
+    editors = page.locator(".cm-content")
+    expect(editors).to_have_count(4)  # hyperparams, search_params, search_args, preprocess
+    editors.nth(1).fill('{"svm": {"C": [1, 10]}}')
+    editors.nth(2).fill('{"cv": 3}')
+    labels = page.locator("label").all_inner_texts()
+    names = [label.removesuffix(" (Optional)") for label in labels]
+    first = ["project_name", "relation_name", "y_column_name", "algorithms", "task", "hyperparams", "search"]
+    assert [name for name in names if name in first] == first
+    assert page.get_by_role("tab").all_inner_texts()[-2:] == ["str", "list"], "no optional parameter is a pair of tabs"
+    expect(page.get_by_text("How to search for better hyperparameters")).to_be_visible()
+    picture(page, "train-form")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_role("button", name="View run").or_(page.get_by_role("link", name="View run")).first.click()
+    expect(page.get_by_text("Completed").first).to_be_visible(timeout=120_000)
+    newest = json.loads(frontrunner(running.folder, "models", "digits", "--json").stdout)[0]
+    assert newest["algorithm"] == "svm"
+    assert newest["hyperparams"]["C"] in (1, 10)
+
+
+def choose(page: Page, parameter: str, value: str) -> None:
+    page.get_by_role("button", name=f"Select {parameter}").click()
+    page.get_by_role("option", name=value, exact=True).click()
 
 
 def test_a_training_can_be_read_on_its_page(running: Up, page: Page) -> None:

@@ -14,12 +14,16 @@ from typing import ClassVar
 import httpx
 import pytest
 from sqlalchemy import text
+from typer.testing import CliRunner
 
+from flows.cli.main import app
 from flows.train import train
 from registry import Predictor, queries, session
 from registry.session import transaction
 from tasks.estimators.algorithms import NAMES
+from tasks.parameters import TrainParameters
 from tasks.reporting.results import TrainResult
+from tasks.validation import definitions
 from tests.support.announcing import announced
 from tests.support.processes import answers, free_port, running
 from tests.support.story import Story
@@ -59,6 +63,43 @@ def test_help_has_every_command_and_examples() -> None:
     ):  # fmt: skip
         assert command in out
     assert "frontrunner train digits --task classification" in frontrunner("train", "--help").stdout
+
+
+COMMANDS = (
+    *("train", "deploy", "best-score", "most-recent", "rollback", "quarantine", "release", "replay"),
+    *("projects", "show", "doctor", "models", "history", "decisions", "model", "snapshot", "algorithms"),
+    *("predict", "serve", "up", "upgrade", "reconcile", "prune", "export", "import"),
+)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns(command: str) -> None:
+    done = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert done.exit_code == 0
+    assert max(map(len, done.output.splitlines())) <= 80
+    assert "…" not in done.output, "nothing is cut off"
+    assert f"frontrunner {command}".strip() in done.output
+    if not command:
+        assert re.findall(r"╭─ (.+?) ─", done.output) == [
+            "Options", "Train and deploy", "Look", "Predict and serve", "Operate", "Move"
+        ]  # fmt: skip
+        assert all(re.search(rf"│ {name} ", done.output) for name in COMMANDS)
+
+
+def test_each_parameter_of_a_training_is_an_option_with_its_description() -> None:
+    shown = CliRunner().invoke(app, ["train", "--help"]).output
+    for name, parameter in definitions(TrainParameters).items():
+        assert f"--{name.replace('_', '-')} " in shown
+        if name != "project_name":
+            assert " ".join(parameter.described.text.split()[:2]) in shown
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from flows.cli import main; print(*{'prefect', 'mlflow', 'pandas', 'sqlalchemy'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
 
 
 class TestEvidence:
@@ -108,7 +149,7 @@ class TestEvidence:
         planned = frontrunner("rollback", "churn", "--plan")
         assert planned.stdout == (
             "churn: model 1 (svm, score 0.7000) would go live by rollback, instead of model 2; to do exactly that,"
-            " expect_model_id is 1\n"
+            " --expect-model-id is 1\n"
         )
         assert story.live == 2
         assert frontrunner("rollback", "churn", "--expect-model-id", "2").returncode == 1
