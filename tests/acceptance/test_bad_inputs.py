@@ -135,7 +135,7 @@ def test_it_is_refused_in_one_line_and_nothing_is_recorded(data: Path, what: str
     assert recorded() == before
 
 
-def test_15_labels_of_mixed_types(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_of_mixed_types(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_SHOP_URL", f"sqlite:///{data / 'shop.db'}")
     engine = create_engine(os.environ["SOURCE_SHOP_URL"])
     with engine.begin() as connection:  # a column without a type keeps each value as it is
@@ -148,7 +148,7 @@ def test_15_labels_of_mixed_types(data: Path, monkeypatch: pytest.MonkeyPatch) -
     assert recorded() == before
 
 
-def test_17_two_columns_of_one_name(data: Path) -> None:
+def test_two_columns_of_one_name(data: Path) -> None:
     (data / "t.csv").write_text("x,x,y\n" + "1,2,0\n" * 20)
     before = recorded()
     with pytest.raises(InvalidInput, match="two columns named 'x'"):
@@ -163,7 +163,7 @@ def test_a_link_out_of_the_data_root(data: Path) -> None:
         train("p", **(CLASSIFY | {"relation_name": "files:link.parquet"}))
 
 
-def test_33_an_unknown_strategy(data: Path) -> None:
+def test_an_unknown_strategy(data: Path) -> None:
     train("p", **CLASSIFY)
     before = recorded()
     with pytest.raises(UnknownValue, match="choose one of best_score, most_recent, rollback, specific"):
@@ -171,7 +171,7 @@ def test_33_an_unknown_strategy(data: Path) -> None:
     assert recorded() == before
 
 
-def test_53_another_task_for_a_project(data: Path) -> None:
+def test_another_task_for_a_project(data: Path) -> None:
     train("p", **CLASSIFY)
     before = recorded()
     with pytest.raises(TaskMismatch, match="'p' is a classification project, not regression"):
@@ -179,7 +179,7 @@ def test_53_another_task_for_a_project(data: Path) -> None:
     assert recorded() == before
 
 
-def test_40_half_a_surrogate_pair_in_a_name(workspace: Path) -> None:
+def test_half_a_surrogate_pair_in_a_name(workspace: Path) -> None:
     """A terminal's bytes that are no text; inside of Python, Prefect cannot send such a name either."""
     command = [Path(sys.executable).parent / "frontrunner", "train", b"a\xff", "--task", "regression"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -188,7 +188,7 @@ def test_40_half_a_surrogate_pair_in_a_name(workspace: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_44_an_id_above_64_bits() -> None:
+def test_an_id_above_64_bits() -> None:
     upgrade()
     for model_id in (2**63, 2**70, -1):
         with pytest.raises(UnknownModel, match=f"there is no model {model_id}"):
@@ -237,7 +237,7 @@ def test_it_works_and_what_is_odd_is_warned_of(data: Path, what: str, caplog: py
     assert outside == set(), "a name never reaches a path"
 
 
-def test_28_ten_thousand_columns_in_bounded_memory(data: Path, prefect: str) -> None:
+def test_ten_thousand_columns_in_bounded_memory(data: Path, prefect: str) -> None:
     draw = np.random.default_rng(0)
     wide = pd.DataFrame(draw.normal(size=(200, 10_000)), columns=[f"c{n}" for n in range(10_000)])
     wide.assign(y=wide["c0"] * 2 + draw.normal(size=200)).to_parquet(data / "t.parquet")
@@ -262,28 +262,28 @@ def test_28_ten_thousand_columns_in_bounded_memory(data: Path, prefect: str) -> 
 
 
 class TestMetricsAndDeploys:
-    def test_45_a_score_that_is_no_number_never_deploys(self, data: Path) -> None:
+    def test_a_score_that_is_no_number_never_deploys(self, data: Path) -> None:
         with_y(np.where(np.arange(N) % 2, 1e200, -1e200)).to_parquet(data / "t.parquet")
         before = recorded()
         with pytest.raises(FrontrunnerError, match="beyond 3.4e38|not a finite number"):
             train("p", **REGRESS)
         assert recorded()["deployments"] == before["deployments"]
 
-    def test_46_a_negative_r2_may_be_the_first_with_a_warning(self, data: Path) -> None:
+    def test_a_negative_r2_may_be_the_first_with_a_warning(self, data: Path) -> None:
         with_y(np.random.default_rng(0).normal(size=N)).to_parquet(data / "t.parquet")
         result = train("p", **(REGRESS | {"algorithms": ["gradient_boosting_trees"]}))
         assert result.leaderboard[0].score < 0
         assert result.deployed
         assert "worse than predicting the mean" in result.reason
 
-    def test_47_a_tie_keeps_the_live_model_and_48_other_rows_are_said(self, data: Path) -> None:
+    def test_a_tie_keeps_the_live_model_and_other_rows_are_reported(self, data: Path) -> None:
         first = train("p", **CLASSIFY)
         assert "ties with" in train("p", algorithms=["linear"]).reason
         again = train("p", **CLASSIFY, seed=1, compare="recorded", min_improvement=1.0)
         assert again.live_model_id == first.live_model_id
         assert "different rows: snapshots 2 and 1" in again.reason
 
-    def test_50_51_52_what_has_no_candidate_or_is_live_already_changes_nothing(self, data: Path) -> None:
+    def test_what_has_no_candidate_or_is_live_already_changes_nothing(self, data: Path) -> None:
         train("p", **(CLASSIFY | {"automatic_deploy": False}))
         with pytest.raises(NoCandidate, match="nothing deployed"):
             rollback("p")
@@ -297,7 +297,7 @@ class TestMetricsAndDeploys:
         assert recorded() == before
 
 
-def test_49_equal_times_or_a_clock_that_goes_back_have_no_effect() -> None:
+def test_equal_times_or_a_clock_that_goes_back_have_no_effect() -> None:
     """Order is that of ids and seq: no strategy's statement reads a time."""
     from registry import strategies
 

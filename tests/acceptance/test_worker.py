@@ -224,7 +224,7 @@ def test_a_worker_that_is_killed_in_mid_training_leaves_nothing_half_done(
     assert queries.history("killed") == []
     monkeypatch.setattr(reconcile, "HEARTBEAT_TIMEOUT", timedelta(0))
     done = reconcile.reconcile("killed")
-    assert {deed.what for deed in done} == {"lost", "killed"}
+    assert {action.what for action in done} == {"lost", "killed"}
     assert queries.model(left.id).status == "failed"
     # The turn comes back by itself after a minute (test_flow_runs waits for it).
     client.update_global_concurrency_limit(limit_name("killed"), GlobalConcurrencyLimitUpdate(active_slots=0))

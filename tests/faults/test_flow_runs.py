@@ -64,7 +64,7 @@ def test_two_trainings_of_one_project_at_once(env: dict[str, str]) -> None:
     assert [decision.deployed for decision in queries.decisions("iris")] == [False, True], "the second one tied"
 
 
-def test_68_a_training_that_is_killed_deploys_nothing_and_its_run_can_be_started_again(env: dict[str, str]) -> None:
+def test_a_training_that_is_killed_deploys_nothing_and_its_run_can_be_started_again(env: dict[str, str]) -> None:
     process = training(env, project_name="iris", **IRIS, **SLOW)
     until = time.monotonic() + 120
     while not (exists() and queries.find_project("iris") and queries.models("iris")):

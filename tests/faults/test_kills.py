@@ -29,7 +29,7 @@ history.deploy(DeployRequest("churn", Strategy.ROLLBACK), request_key="key", dep
 
 
 @pytest.mark.parametrize(("moment", "deployed"), [("before_commit", False), ("after_commit", True)])
-def test_69_it_is_deployed_or_not_and_the_same_again_deploys_it_once(
+def test_it_is_deployed_or_not_and_the_same_again_deploys_it_once(
     registry_url: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, moment: str, deployed: bool
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")

@@ -82,7 +82,7 @@ class TestFull:
         assert_rolled_back(said[1])
 
     @pytest.mark.slow
-    def test_67_an_artifact_store_that_is_full(self, workspace: Path, mlflow_store: Path) -> None:
+    def test_an_artifact_store_that_is_full(self, workspace: Path, mlflow_store: Path) -> None:
         """The candidate is failed, with nothing that could be deployed; the same again trains it."""
         (mlflow_store / "artifacts").mkdir()
         script = f"mount -t tmpfs -o size=1m none .frontrunner/artifacts; exec {sys.executable} train.py"

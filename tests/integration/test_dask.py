@@ -152,11 +152,11 @@ def kill_the_one_that_fits(dask: Dask, project_name: str, others: int = 0) -> No
 
 
 def while_training(
-    project_name: str, deed: Callable[[], None], algorithms: list[str], rounds: int = MINUTES
+    project_name: str, action: Callable[[], None], algorithms: list[str], rounds: int = MINUTES
 ) -> TrainResult:
     hyperparams = {LONG: {"max_iter": rounds, "tol": None}}
     with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(deed)
+        done = pool.submit(action)
         try:
             return train(project_name, **DIGITS, algorithms=algorithms, hyperparams=hyperparams)
         finally:
@@ -212,8 +212,8 @@ def test_a_candidate_that_fails_fails_alone_and_all_of_it_is_in_the_runs_log(das
 
 class TestLostWorkers:
     def test_a_candidate_whose_worker_is_killed_is_trained_by_the_other_one(self, dask: Dask) -> None:
-        deed = partial(kill_the_one_that_fits, dask, "lost")
-        result = while_training("lost", deed, [LONG], FOUR_SECONDS)
+        action = partial(kill_the_one_that_fits, dask, "lost")
+        result = while_training("lost", action, [LONG], FOUR_SECONDS)
         assert result.deployed
         assert result.leaderboard[0].status == "trained"
         assert len(queries.models("lost")) == 1
@@ -227,8 +227,8 @@ class TestLostWorkers:
 
         dask.client.run_on_scheduler(allow, 0)  # else 3
         try:
-            deed = partial(kill_the_one_that_fits, dask, "deadly", others=1)
-            result = while_training("deadly", deed, [LONG, "knn"])
+            action = partial(kill_the_one_that_fits, dask, "deadly", others=1)
+            result = while_training("deadly", action, [LONG, "knn"])
         finally:
             dask.client.run_on_scheduler(allow, 3)
         knn, long = result.leaderboard

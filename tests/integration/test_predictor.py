@@ -106,11 +106,11 @@ class TestRows:
         assert np.array_equal(labels, predictor.classes[expected.argmax(axis=1)])
         assert set(labels) == {"gem", "pebble"}
 
-    def test_58_what_training_never_saw(self, predictor: Predictor) -> None:
+    def test_what_training_never_saw(self, predictor: Predictor) -> None:
         rows = stones(4).assign(color=["blue", "", None, "été"], number=None)
         assert predictor.predict_proba(rows).shape == (4, 2)
 
-    def test_60_no_rows(self, predictor: Predictor) -> None:
+    def test_no_rows(self, predictor: Predictor) -> None:
         for rows in (stones().head(0), [], {name: [] for name in FEATURES}, np.empty((0, 4))):
             assert predictor.predict(rows).tolist() == []
             assert predictor.predict(rows).dtype == predictor.classes.dtype
@@ -179,7 +179,7 @@ class TestRows:
 
 
 class TestProjects:
-    def test_61_and_62_are_two_errors(self, story: Story) -> None:
+    def test_an_unknown_project_and_no_deployment_are_two_errors(self, story: Story) -> None:
         with pytest.raises(UnknownProject, match="there is no project 'chrun'; there are 'churn'"):
             Predictor("chrun")
         story.trained(0.5)
@@ -191,7 +191,7 @@ class TestProjects:
         with pytest.raises(InvalidInput, match="refresh_seconds"):
             Predictor("churn", refresh_seconds=seconds)
 
-    def test_63_and_64_a_file_that_is_gone_or_another(self, story: Story) -> None:
+    def test_a_file_that_is_gone_or_another(self, story: Story) -> None:
         story.trained_and_promoted(0.5)
         with pytest.raises(ArtifactMissing, match="cannot be read"):
             Predictor("churn")

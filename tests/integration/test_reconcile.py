@@ -109,16 +109,16 @@ def made_old(monkeypatch: pytest.MonkeyPatch, *model_ids: int) -> None:
     monkeypatch.setattr(cleanup, "_time", lambda milliseconds: later(milliseconds) - OLD)
 
 
-def said(deeds: list[Action]) -> list[str]:
-    return [deed.what for deed in deeds]
+def said(actions: list[Action]) -> list[str]:
+    return [action.what for action in actions]
 
 
 def planned_then_done() -> list[Action]:
     """What a dry run says is what is done, and then there is nothing more to do."""
     planned = reconcile(dry_run=True)
     done = reconcile()
-    assert [deed.what for deed in planned] == [deed.what for deed in done]
-    assert [deed for deed in reconcile() if deed.done is not None] == []
+    assert [action.what for action in planned] == [action.what for action in done]
+    assert [action for action in reconcile() if action.done is not None] == []
     return done
 
 
@@ -172,8 +172,8 @@ class TestLostTrainings:
             patch.setattr(
                 reconcile_module, "HEARTBEAT_TIMEOUT", timedelta(minutes=-1)
             )  # what ended a moment ago counts as long ago
-            deeds = reconcile()
-        assert said(deeds) == ["lost", "killed", "killed"]
+            actions = reconcile()
+        assert said(actions) == ["lost", "killed", "killed"]
         model = queries.model(model_id)
         assert model.status is Status.FAILED
         assert (model.reason or "").startswith("its process was lost: there was no sign of it since ")
@@ -287,17 +287,17 @@ class TestOrphans:
         with session.transaction(write=True) as writing:
             writing.execute(text("UPDATE models SET request_key = 'ours:linear', status = 'failed', reason = 'odd'"))
         made_old(monkeypatch, 1)
-        deeds = [deed for deed in reconcile() if deed.what != "killed"]
-        assert [(deed.what, deed.done) for deed in deeds] == [("stranger", None)]
-        assert logged_id in deeds[0].said
+        actions = [action for action in reconcile() if action.what != "killed"]
+        assert [(action.what, action.done) for action in actions] == [("stranger", None)]
+        assert logged_id in actions[0].said
         assert path.exists()
 
     def test_a_trained_model_whose_file_is_gone_is_told(self, story: Saved) -> None:
         model_id = story.saved(0.5)
         path_of(model_id).unlink()
-        (deed,) = reconcile()
-        assert (deed.what, deed.done) == ("gone", None)
-        assert f"`frontrunner quarantine {model_id} --reason …`" in deed.said
+        (action,) = reconcile()
+        assert (action.what, action.done) == ("gone", None)
+        assert f"`frontrunner quarantine {model_id} --reason …`" in action.said
         assert queries.model(model_id).status is Status.TRAINED
 
 
@@ -434,7 +434,7 @@ class TestTheCommands:
         from flows.reconcile import mend
 
         story.promoted(story.saved(0.5))
-        assert [deed.what for deed in mend.fn(None, False)] == ["mirrored"]
+        assert [action.what for action in mend.fn(None, False)] == ["mirrored"]
         assert mend.fn(None, False) == []
 
 
@@ -461,4 +461,4 @@ def test_a_real_mlflow_server_that_keeps_the_files(
         assert Predictor("iris").model.id == best.live_model_id
         lost = queries.live_model("iris")
         MlflowClient(address, address).delete_logged_model(lost.mlflow_model_id)
-        assert [(deed.what, deed.done) for deed in reconcile()] == [("gone", None)]
+        assert [(action.what, action.done) for action in reconcile()] == [("gone", None)]

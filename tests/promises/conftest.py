@@ -2,10 +2,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.nursery import Nursery
+from tests.support.fork_server import ForkServer
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    with Nursery("tests.support.deeds") as nursery:
-        yield nursery
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer("tests.support.actions") as fork_server:
+        yield fork_server

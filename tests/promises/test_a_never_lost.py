@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from registry import session
-from tests.support.crew import Crew
-from tests.support.deeds import deed
-from tests.support.ledger import answers, every_promise_is_kept, rows_of
-from tests.support.nursery import Nursery
+from tests.support.actions import action
+from tests.support.expected_history import answers, every_promise_is_kept, rows_of
+from tests.support.fork_server import ForkServer
 from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.size import sized, tell
 from tests.support.story import Story
+from tests.support.workers import Workers
 
 
 def test_what_was_answered_is_there_for_everyone(story: Story, registry_url: str) -> None:
@@ -29,22 +29,22 @@ def test_what_was_answered_is_there_for_everyone(story: Story, registry_url: str
 
 
 @pytest.mark.slow
-def test_workers_that_are_killed_at_random(registry_url: str, nursery: Nursery) -> None:
-    crew = Crew(nursery, 6)
-    crew.work(deeds=sized(500), kills=sized(50), seconds_between=0.1)
-    crew.go_home()
+def test_workers_that_are_killed_at_random(registry_url: str, fork_server: ForkServer) -> None:
+    workers = Workers(fork_server, 6)
+    workers.work(actions=sized(500), kills=sized(50), seconds_between=0.1)
+    workers.go_home()
     rows = every_promise_is_kept()
     # A deploy by hand that changed nothing left nothing behind: asked again it is asked for the first time.
     kept = [answer for answer in answers() if answer["changed"] or answer["request_key"] != answer["key"]]
     for answer in kept[:: sized(10)]:
-        assert deed(answer["key"], crew.models) == {name: answer[name] for name in answer if name != "key"}
+        assert action(answer["key"], workers.models) == {name: answer[name] for name in answer if name != "key"}
     assert rows_of("churn") == rows
     tell(
         test="killed at random",
         registry=registry_url.partition(":")[0],
-        acknowledged=crew.done(),
+        acknowledged=workers.done(),
         deployments=len(rows),
-        killed=crew.killed,
+        killed=workers.killed,
     )
 
 
@@ -55,30 +55,32 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-def test_postgresql_itself_is_killed(cluster: Cluster, nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_postgresql_itself_is_killed(
+    cluster: Cluster, fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With all its processes at once, as a crash of its machine would end them, or at once by its own immediate stop;
     the workers go on with the request they had."""
     monkeypatch.setenv("REGISTRY_URL", cluster.url.format(database="postgres"))
     with cluster.running("-h", "") as server:
-        crew = Crew(nursery, 6)
-        crew.work(deeds=20)
+        workers = Workers(fork_server, 6)
+        workers.work(actions=20)
         killed_whole(server)
     outages = sized(3)
     for outage in range(1, outages):
         with cluster.running("-h", "") as server:
-            crew.work(deeds=crew.done() + 40, kills=2)
+            workers.work(actions=workers.done() + 40, kills=2)
             stopped_at_once(server) if outage % 2 else killed_whole(server)
     with cluster.running("-h", ""):
-        crew.work(deeds=crew.done() + 20)
-        crew.go_home()
+        workers.work(actions=workers.done() + 20)
+        workers.go_home()
         rows = every_promise_is_kept()
         session.close()
     tell(
         test="PostgreSQL killed",
         outages=outages,
-        acknowledged=crew.done(),
+        acknowledged=workers.done(),
         deployments=len(rows),
-        workers_killed=crew.killed,
+        workers_killed=workers.killed,
     )
 
 

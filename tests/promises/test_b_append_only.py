@@ -9,7 +9,7 @@ from sqlalchemy import text
 from registry import queries, schema
 from registry.errors import NoCandidate, RegistryConflict
 from registry.session import transaction
-from tests.support.ledger import it_is_gapless, rows_of
+from tests.support.expected_history import it_is_gapless, rows_of
 from tests.support.story import Story
 
 

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import Engine, event
 
 from registry.errors import RegistryConflict
-from tests.support.crew import Crew
-from tests.support.ledger import every_promise_is_kept, promotions_improve, rows_of
-from tests.support.nursery import Nursery
+from tests.support.expected_history import every_promise_is_kept, promotions_improve, rows_of
+from tests.support.fork_server import ForkServer
 from tests.support.size import sized, tell
 from tests.support.story import Story
+from tests.support.workers import Workers
 
 
 @pytest.mark.parametrize("score", [0.7, 0.0, -0.3, 5e-324, 1e308])
@@ -83,10 +83,10 @@ def test_a_promotion_that_another_one_overtakes(story: Story) -> None:
 
 
 @pytest.mark.slow
-def test_sixteen_processes_at_once(registry_url: str, nursery: Nursery) -> None:
-    crew = Crew(nursery, 16, seed=1)
-    crew.work(deeds=sized(300))
-    crew.go_home()
+def test_sixteen_processes_at_once(registry_url: str, fork_server: ForkServer) -> None:
+    workers = Workers(fork_server, 16, seed=1)
+    workers.work(actions=sized(300))
+    workers.go_home()
     rows = every_promise_is_kept()
-    tell(test="sixteen", registry=registry_url.partition(":")[0], acknowledged=crew.done(), deployments=len(rows))
+    tell(test="sixteen", registry=registry_url.partition(":")[0], acknowledged=workers.done(), deployments=len(rows))
     assert {row.strategy for row in rows} == {"new_score", "best_score", "most_recent", "rollback", "specific"}

@@ -10,12 +10,12 @@ from registry.errors import RegistryUnavailable
 from tasks.promotion.deploy_request import checked_deploy
 from tasks.promotion.manual import deploy
 from tasks.tracking import alias as alias_module
-from tests.support.crew import Crew
-from tests.support.ledger import every_promise_is_kept
-from tests.support.mlflow_deeds import at_work_with_mlflow, deploy_until
-from tests.support.nursery import Nursery
+from tests.support.expected_history import every_promise_is_kept
+from tests.support.fork_server import ForkServer
+from tests.support.mlflow_actions import at_work_with_mlflow, deploy_until
 from tests.support.size import sized, tell
 from tests.support.story import Story
+from tests.support.workers import Workers
 
 pytestmark = pytest.mark.parametrize("registry_url", ["sqlite"], indirect=True)
 
@@ -61,9 +61,9 @@ def test_it_follows_the_next_try_after_mlflow_was_away(mirrored: Story, monkeypa
 
 
 @pytest.mark.slow
-def test_a_crash_between_the_commit_and_the_mirror(mirrored: Story, nursery: Nursery) -> None:
+def test_a_crash_between_the_commit_and_the_mirror(mirrored: Story, fork_server: ForkServer) -> None:
     before = alias(mirrored)
-    nursery.run(deploy_until, key="key", module="registry.history", step="deploy")
+    fork_server.run(deploy_until, key="key", module="registry.history", step="deploy")
     assert alias(mirrored) == before != mirrored.live
     assert len(mirrored.history) == 3
     deploy(checked_deploy("churn", "rollback"), "key")
@@ -72,11 +72,11 @@ def test_a_crash_between_the_commit_and_the_mirror(mirrored: Story, nursery: Nur
 
 
 @pytest.mark.slow
-def test_workers_that_are_killed_while_they_mirror(mirrored: Story, nursery: Nursery) -> None:
-    crew = Crew(nursery, 3, work=at_work_with_mlflow, story=mirrored)
-    crew.work(deeds=sized(30), kills=sized(8), seconds_between=0.5)
-    crew.go_home()
+def test_workers_that_are_killed_while_they_mirror(mirrored: Story, fork_server: ForkServer) -> None:
+    workers = Workers(fork_server, 3, work=at_work_with_mlflow, story=mirrored)
+    workers.work(actions=sized(30), kills=sized(8), seconds_between=0.5)
+    workers.go_home()
     rows = every_promise_is_kept()
-    tell(test="killed while mirroring", acknowledged=crew.done(), deployments=len(rows), killed=crew.killed)
+    tell(test="killed while mirroring", acknowledged=workers.done(), deployments=len(rows), killed=workers.killed)
     assert alias_module.mirror_live("churn")
     assert alias(mirrored) == mirrored.live == rows[-1].model_id

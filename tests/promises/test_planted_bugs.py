@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nursery import LOG, ROOT, Nursery
-from tests.support.tried import tried
+from tests.support.attempts import run_promise
+from tests.support.fork_server import LOG, ROOT, ForkServer
 
 AT_ONCE = 2
 
@@ -180,14 +180,14 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, s
     """How pytest ended on each copy, and what it said."""
     folder = tmp_path_factory.mktemp("bugs")
     copies = {name: _copy(folder / f"{number}", name) for number, name in enumerate([NONE, *BUGS])}
-    with Nursery(*LIBRARIES) as nursery:
+    with ForkServer(*LIBRARIES) as fork_server:
         running: list[int] = []
         for name, copy in copies.items():
             if len(running) == AT_ONCE:
-                nursery.ended(running.pop(0))
-            running.append(nursery.start(tried, folder=copy, **_what(name)))
+                fork_server.ended(running.pop(0))
+            running.append(fork_server.start(run_promise, folder=copy, **_what(name)))
         for pid in running:
-            nursery.ended(pid)
+            fork_server.ended(pid)
     return {name: (int((copy / "code").read_text()), (copy / LOG).read_text()) for name, copy in copies.items()}
 
 

@@ -1,5 +1,5 @@
 """Every rule of deployment, in orders that nobody would think of: after each step the history and the live model are
-those of the same rules kept in lists (`tests/support/remembered.py`)."""
+those of the same rules kept in lists (`tests/support/expected_registry.py`)."""
 
 import math
 from contextlib import suppress
@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from registry import history, lifecycle, queries, schema
 from registry.errors import InvalidInput, NoCandidate, NothingDeployed, RegistryConflict
-from tests.support.remembered import Model, Project, Refused
+from tests.support.expected_registry import Model, Project, Refused
 from tests.support.size import TORTURE, sized, tell
 from tests.support.story import Story
 

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from registry import lifecycle, queries
 from registry.schema import Decision, Deployment, Model, Project, Quarantine, Snapshot
 from registry.session import transaction
-from tests.support.deeds import Retold
-from tests.support.nursery import killed
+from tests.support.actions import Retold
+from tests.support.fork_server import killed
 from tests.support.size import TORTURE
 from tests.support.story import Story
 

@@ -12,7 +12,8 @@ from registry.serving.proof import NOT_COMPARED, is_same, prove
 from registry.values import NewSnapshot, Terms
 from registry.vocabulary import Sampling
 from tasks.promotion.automatic import decide
-from tasks.promotion.manual import checked_deploy, deploy, describe
+from tasks.promotion.deploy_request import checked_deploy
+from tasks.promotion.manual import deploy, describe
 from tests.support.story import NO_FILE, Story
 
 

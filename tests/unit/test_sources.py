@@ -129,7 +129,7 @@ def test_a_columns_type_is_that_of_all_its_values(warehouse: str, monkeypatch: p
     assert table["a"].to_pylist() == [None, None, 7, None, 8]
 
 
-def test_30_the_rows_are_those_of_one_moment(warehouse: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rows_are_those_of_one_moment(warehouse: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row has the same number, which another connection raises in all rows while they are read, in parts."""
     monkeypatch.setattr(databases, "READ_ROWS", 100)
     engine, stop = create_engine(os.environ["SOURCE_WAREHOUSE_URL"]), Event()

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 
-def tried(promise: str, chosen: str) -> None:
-    """Leaves pytest's exit code in a file; what it says is in the log of the nursery."""
+def run_promise(promise: str, chosen: str) -> None:
+    """Run them, and leave pytest's exit code in a file; its output is in the log of the fork server."""
     import pytest
 
     for name in [name for name in os.environ if name.startswith("PYTEST_")]:

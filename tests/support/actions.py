@@ -18,7 +18,7 @@ from registry.session import transaction
 from registry.vocabulary import Task
 from tests.support.story import NO_FILE, Story
 
-ENOUGH = Path("enough")  # a worker that finds it here ends after its deed
+ENOUGH = Path("enough")  # a worker that finds it here ends after its action
 BY_HAND = ("best_score", "most_recent", "rollback", "specific")
 OUTAGE_SECONDS = 120
 
@@ -32,19 +32,19 @@ class Retold(Story):
 
 
 def at_work(number: int, models: list[int]) -> None:
-    """Trains, promotes and deploys until there are enough deeds."""
-    one_after_the_other(number, lambda key: deed(key, models))
+    """Trains, promotes and deploys until there are enough actions."""
+    one_after_the_other(number, lambda key: action(key, models))
 
 
-def one_after_the_other(number: int, deed: Callable[[str], dict[str, Any]]) -> None:
-    """A worker that takes a killed one's place begins with the deed that was not acknowledged: the same request with
+def one_after_the_other(number: int, action: Callable[[str], dict[str, Any]]) -> None:
+    """A worker that takes a killed one's place begins with the action that was not acknowledged: the same request with
     the same key."""
     said = Path(f"worker-{number}")
     round_number = len(acknowledged(said))
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     while not ENOUGH.exists():
         key = f"worker-{number}-{round_number}"
-        answer = _through_outages(partial(deed, key))
+        answer = _through_outages(partial(action, key))
         os.write(file, f"{json.dumps(answer | {'key': key})}\n".encode())  # whole, and the kernel's from here on
         round_number += 1
 
@@ -56,7 +56,7 @@ def acknowledged(said: Path) -> list[dict[str, Any]]:
 _retold = cache(Retold)  # once for each worker
 
 
-def deed(key: str, models: list[int]) -> dict[str, Any]:
+def action(key: str, models: list[int]) -> dict[str, Any]:
     """A request that is drawn by its key, and what the registry answered; `seq` is the deployment it led to."""
     draw, story = Random(key), _retold("churn")
     if draw.random() < 0.4:
@@ -85,11 +85,11 @@ def seq_of(request_key: str) -> int | None:
         return session.scalar(select(Deployment.seq).where(Deployment.request_key == request_key))
 
 
-def _through_outages(deed: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _through_outages(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     until = time.monotonic() + OUTAGE_SECONDS
     while True:
         try:
-            return deed()
+            return action()
         except RegistryUnavailable:
             if time.monotonic() > until:
                 raise

@@ -1,31 +1,31 @@
-"""Workers who deploy at once, of whom some are killed, until there are enough deeds and enough dead."""
+"""Workers who deploy at once, of whom some are killed, until there are enough actions and enough dead."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from tests.support.deeds import ENOUGH, at_work
-from tests.support.nursery import Nursery
+from tests.support.actions import ENOUGH, at_work
+from tests.support.fork_server import ForkServer
 from tests.support.size import sized
 from tests.support.story import Story
 
 PATIENCE_SECONDS = sized(600)
 
 
-class Crew:
+class Workers:
     """So many workers in this folder, on one project with models to deploy; whoever is killed is replaced."""
 
     def __init__(
         self,
-        nursery: Nursery,
+        fork_server: ForkServer,
         size: int,
         *,
         work: Callable[[int, list[int]], None] = at_work,
         story: Story | None = None,
         seed: int = 0,
     ) -> None:
-        self._nursery, self._work, self._draw = nursery, work, Random(seed)
+        self._nursery, self._work, self._draw = fork_server, work, Random(seed)
         story = story or Story()
         self.models = [story.trained(round(self._draw.random(), 2)) for _ in range(12)]
         self._pids = [self._worker(number) for number in range(size)]
@@ -37,12 +37,12 @@ class Crew:
         self.killed += 1
         self._pids[number] = self._worker(number)
 
-    def work(self, deeds: int, kills: int = 0, seconds_between: float = 0.2) -> None:
-        """Until so many deeds were acknowledged in all, and so many workers killed."""
+    def work(self, actions: int, kills: int = 0, seconds_between: float = 0.2) -> None:
+        """Until so many actions were acknowledged in all, and so many workers killed."""
         until = time.monotonic() + PATIENCE_SECONDS
         kills += self.killed
-        while self.done() < deeds or self.killed < kills:
-            assert time.monotonic() < until, f"{self.done()} deeds and {self.killed} killed: too slow"
+        while self.done() < actions or self.killed < kills:
+            assert time.monotonic() < until, f"{self.done()} actions and {self.killed} killed: too slow"
             time.sleep(self._draw.uniform(0, 2 * seconds_between))
             if self.killed < kills:
                 self.kill_one()

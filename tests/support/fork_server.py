@@ -26,13 +26,13 @@ ALARM_SECONDS = sized(1200)
 LOG = "workers.log"  # in the folder where they work
 
 
-class Nursery:
+class ForkServer:
     """What the test run holds of that process; `imported` are the modules that no worker has to wait for."""
 
     def __init__(self, *imported: str) -> None:
         self._logs: dict[int, Path] = {}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.nursery", *imported],
+            [sys.executable, "-m", "tests.support.fork_server", *imported],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from registry.schema import Decision, Deployment, Model, Project
 from registry.session import transaction
-from tests.support.deeds import acknowledged
+from tests.support.actions import acknowledged
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,16 +17,16 @@ from tasks.promotion import automatic, manual
 from tasks.promotion.deploy_request import checked_deploy
 from tasks.training.fit import train_one
 from tasks.training.requests import checked_request
-from tests.support.deeds import BY_HAND, one_after_the_other, seq_of
-from tests.support.nursery import killed
+from tests.support.actions import BY_HAND, one_after_the_other, seq_of
+from tests.support.fork_server import killed
 
 
 def at_work_with_mlflow(number: int, models: list[int]) -> None:
-    """Deploys as a person does, proof and mirror included, until there are enough deeds."""
-    one_after_the_other(number, lambda key: _deed(key, models))
+    """Deploys as a person does, proof and mirror included, until there are enough actions."""
+    one_after_the_other(number, lambda key: _action(key, models))
 
 
-def _deed(key: str, models: list[int]) -> dict[str, Any]:
+def _action(key: str, models: list[int]) -> dict[str, Any]:
     draw = Random(key)
     strategy = draw.choice(BY_HAND)
     wish = {"model_id": draw.choice(models)} if strategy == "specific" else {}
