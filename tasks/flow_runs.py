@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 TRANSIENT_ERRORS = (RegistryUnavailable, SourceUnavailable, TrackingUnavailable)
 TURN_SECONDS = 3600  # a training waits no longer for another one of its project
-# Prefect's server on SQLite refuses a slot while it still records the run's start, and its client then waits for seconds.
+# Prefect's server on SQLite refuses a slot while it still records the run's start; its client then waits for seconds.
 SETTLE_SECONDS = 0.2
 LEASE_SECONDS = 60  # after a worker was killed, its project's next training waits that long
 
