@@ -151,7 +151,7 @@ def test_in_a_run_of_a_worker(env: dict[str, str], workspace: Path, mlflow_store
     with running(start, lambda: "started" in log.read_text(), log, env=env, cwd=ROOT) as worker:
         until(worker, lambda: statuses().get("knn") is Status.TRAINED)
         last_candidate(worker.pid).kill()
-        until(worker, lambda: "exited cleanly" in log.read_text())
+        until(worker, lambda: "Completed('knn" in log.read_text())
     assert_one_lost()
 
 
