@@ -550,7 +550,9 @@ class TestAPlan:
         assert (planned.planned, planned.changed, planned.model_id) == (True, True, two[0].id)
         assert queries.history("shop") == before
         done = by_flow(way, expect_model_id=planned.model_id)
-        assert replace(planned, planned=False) == done
+        [row, *_] = queries.history("shop")
+        added = {"seq": row.seq, "deployed_at": row.deployed_at, "deployed_by": row.deployed_by}
+        assert replace(planned, planned=False, **added) == done
 
     def test_it_is_refused_as_the_run_would_be(self, two: tuple[ModelRecord, ModelRecord]) -> None:
         file_of(two[0]).unlink()
