@@ -727,7 +727,8 @@ def test_what_is_in_quarantine_is_never_chosen_and_a_plan_is_what_the_run_does(
             return
         assert story.history == before
         found = story.deploys(strategy, **extra)
-        assert replace(planned, planned=False) == found
+        added = {name: getattr(found, name) for name in ("seq", "deployed_at", "deployed_by", "forced", "reason")}
+        assert replace(planned, planned=False, **added) == found
         assert queries.model(found.model_id).quarantine is None
         done["planned"] += 1
 
