@@ -28,8 +28,8 @@ demo: setup  ## train twice on real data, roll back, show the history
 test: setup  ## every test (22 minutes on two cores)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
-quick: setup  ## the tests that need no server (about eight minutes in one process)
-	$(BIN)/python -m pytest -m 'not slow'
+quick: setup  ## the tests that need no server
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0 -m 'not slow'
 
 check: setup  ## format, lint, types, import rules, licences and the lock
 	$(BIN)/ruff format --check .
