@@ -1,4 +1,4 @@
-"""The rows that a query or a write is about, or the error that there is no such row."""
+"""Find and lock rows, or raise that there is no such row."""
 
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ ID_LIMIT = 2**63  # no database accepts a larger id
 
 
 def find_row(session: Session, kind: type[Row], row_id: int | None) -> Row | None:
-    """Return the row of an id; None also for a number that no database accepts as one."""
+    """Return the row with this id; None also for a number that no database accepts as an id."""
     return session.get(kind, row_id) if row_id is not None and 0 < row_id < ID_LIMIT else None
 
 
@@ -43,10 +43,10 @@ def snapshot_row(session: Session, snapshot_id: int) -> Snapshot:
 
 
 def lock_project(session: Session, which: ColumnElement[bool]) -> Project | None:
-    """Return the project, locked for this transaction alone until it ends; None if there is no such project.
+    """Lock a project until the transaction ends and return it; None if there is no such project.
 
-    Its `revision` is updated: PostgreSQL then holds that row's lock and SQLite its write lock, so what is read next
-    (the live model, the newest `seq`) stays true until the deployment is inserted.
+    Its `revision` is updated: PostgreSQL then locks the row and SQLite takes its write lock. What is read next
+    (the live model, the newest `seq`) therefore stays true until the deployment is inserted.
     """
     return session.scalar(update(Project).where(which).values(revision=Project.revision + 1).returning(Project))
 
