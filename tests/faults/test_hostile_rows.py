@@ -20,14 +20,16 @@ from tests.support.story import Story
 
 FEATURES = Features(
     (
-        Feature("number", "double", used=True, gaps=True),
-        Feature("whole", "int64", used=True, gaps=False),
-        Feature("color", "string", used=True, gaps=True),
-        Feature("day", "timestamp[us]", used=True, gaps=True),
-        Feature("moment", "timestamp[us, tz=Europe/Zurich]", used=True, gaps=True),
+        Feature("number", "double", used=True, nullable=True),
+        Feature("whole", "int64", used=True, nullable=False),
+        Feature("color", "string", used=True, nullable=True),
+        Feature("day", "timestamp[us]", used=True, nullable=True),
+        Feature("moment", "timestamp[us, tz=Europe/Zurich]", used=True, nullable=True),
     )
 )
-NUMBERS = Features(Feature(name, "double", used=name != "unused", gaps=True) for name in ("number", "unused", "whole"))
+NUMBERS = Features(
+    Feature(name, "double", used=name != "unused", nullable=True) for name in ("number", "unused", "whole")
+)
 GOOD = {"number": 0.5, "whole": 1, "color": "red", "day": "2026-01-01", "moment": "2026-01-01T00:00:00+01:00"}
 VALUE = SCALAR | JSON | st.sampled_from([*GOOD.values(), "9999-12-31", "0000-00-00", "2026-13-45T99:99", "\ud800"])
 RECORD = st.fixed_dictionaries({name: st.just(value) | VALUE for name, value in GOOD.items()})
