@@ -1,4 +1,4 @@
-"""Every error that Frontrunner raises on purpose. Each message says what is wrong and how to fix it."""
+"""The errors that Frontrunner raises on purpose. Each message says what is wrong and how to fix it."""
 
 import re
 from collections.abc import Iterable

@@ -172,7 +172,7 @@ def release(model_id: int, *, by: str) -> ModelRecord:
 
 
 def _lock_project_of(session: Session, model_id: int) -> Project:
-    """Raises: UnknownModel."""
+    """Lock the project of a model and return it. Raises: UnknownModel."""
     owner = select(Model.project_id).where(Model.id == model_id).scalar_subquery()
     project = lock_project(session, Project.id == owner)
     if project is None:

@@ -50,7 +50,7 @@ def find_project(name: str) -> ProjectRecord | None:
 
 
 def project(name: str) -> ProjectRecord:
-    """Raises: UnknownProject."""
+    """Return a project. Raises: UnknownProject."""
     with transaction() as session:
         return record(ProjectRecord, project_row(session, name))
 
@@ -95,7 +95,7 @@ def run_models(project_name: str, request_prefix: str) -> list[ModelRecord]:
 
 
 def model(model_id: int) -> ModelRecord:
-    """Raises: UnknownModel."""
+    """Return a model. Raises: UnknownModel."""
     with transaction() as session:
         return model_record(model_row(session, model_id))
 
@@ -155,7 +155,7 @@ def decision_for(model_id: int) -> DecisionRecord | None:
 
 
 def decision(decision_id: int) -> DecisionRecord:
-    """Raises: UnknownDecision."""
+    """Return the receipt of a decision. Raises: UnknownDecision."""
     with transaction() as session:
         found = _decisions(session, Decision.id == decision_id) if 0 < decision_id < ID_LIMIT else []
         if not found:
@@ -214,7 +214,7 @@ def golden(model_id: int) -> tuple[list[list[Any]], list[Any]]:
 
 
 def snapshot(snapshot_id: int) -> SnapshotRecord:
-    """Raises: UnknownSnapshot."""
+    """Return a snapshot. Raises: UnknownSnapshot."""
     with transaction() as session:
         return snapshot_record(snapshot_row(session, snapshot_id))
 

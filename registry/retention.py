@@ -61,7 +61,7 @@ def prunable_snapshots(session: Session, project_id: int, without: set[int]) -> 
     ]
 
 
-def planned(project_name: str, keep: Keep) -> Pruning:
+def plan_prune(project_name: str, keep: Keep) -> Pruning:
     """Return the models and snapshots that a prune would take now. Raises: UnknownProject."""
     project_id = project(project_name).id
     with transaction() as session:

@@ -1,4 +1,4 @@
-"""Find and lock rows, or raise that there is no such row."""
+"""Find and lock rows. A missing row raises an error that names it."""
 
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ def find_row(session: Session, kind: type[Row], row_id: int | None) -> Row | Non
 
 
 def project_row(session: Session, name: str) -> Project:
-    """Raises: UnknownProject."""
+    """Return the project. Raises: UnknownProject."""
     row = session.scalar(select(Project).where(Project.name == name))
     if row is None:
         raise unknown_project(session, name)
@@ -27,7 +27,7 @@ def project_row(session: Session, name: str) -> Project:
 
 
 def model_row(session: Session, model_id: int) -> Model:
-    """Raises: UnknownModel."""
+    """Return the model. Raises: UnknownModel."""
     row = find_row(session, Model, model_id)
     if row is None:
         raise UnknownModel(model_id)
@@ -35,7 +35,7 @@ def model_row(session: Session, model_id: int) -> Model:
 
 
 def snapshot_row(session: Session, snapshot_id: int) -> Snapshot:
-    """Raises: UnknownSnapshot."""
+    """Return the snapshot. Raises: UnknownSnapshot."""
     row = find_row(session, Snapshot, snapshot_id)
     if row is None:
         raise UnknownSnapshot(snapshot_id)
@@ -52,7 +52,7 @@ def lock_project(session: Session, which: ColumnElement[bool]) -> Project | None
 
 
 def lock_project_named(session: Session, name: str) -> Project:
-    """Raises: UnknownProject."""
+    """Lock the project of this name and return it. Raises: UnknownProject."""
     project = lock_project(session, Project.name == name)
     if project is None:
         raise unknown_project(session, name)

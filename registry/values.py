@@ -30,7 +30,7 @@ class ProjectRecord:
 
 @dataclass(frozen=True, slots=True)
 class NewSnapshot:
-    """Frozen rows to record. `statistics` has one entry for each column; `golden_rows` has rows of the test set."""
+    """The frozen rows to record. `statistics` has one entry for each column; `golden_rows` has rows of the test set."""
 
     relation_name: str
     y_column_names: tuple[str, ...]
@@ -72,7 +72,7 @@ class SnapshotRecord:
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """One candidate. `score` and `artifact` are None unless it was trained.
+    """A candidate. `score` and `artifact` are None unless it was trained.
 
     A pruned model keeps its score, and its artifact until the file is gone. `finished_at` is when the candidate was
     trained, failed or was cancelled. `quarantine` is the reason why no strategy may choose it, None if they may.
@@ -121,7 +121,7 @@ class LiveModel:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRecord:
-    """One row of a project's history."""
+    """A row of a project's history."""
 
     seq: int
     strategy: Strategy

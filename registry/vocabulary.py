@@ -12,7 +12,7 @@ class Task(StrEnum):
 
 
 class Sampling(StrEnum):
-    """How test rows are taken: at random, at random with equal class shares, or from the end, the newest."""
+    """The choice of test rows: at random, at random with equal class shares, or the newest, from the end."""
 
     RANDOM = "random"
     STRATIFIED = "stratified"
@@ -28,7 +28,7 @@ class Status(StrEnum):
 
 
 class Strategy(StrEnum):
-    """Why a model was deployed; `new_score` is the automatic rule, the others are manual."""
+    """The strategy of a deployment; `new_score` is the automatic rule, the others are manual."""
 
     BEST_SCORE = "best_score"
     MOST_RECENT = "most_recent"

@@ -58,7 +58,7 @@ def _plain_numbers(frame: pd.DataFrame, features: Features) -> tuple[pd.DataFram
         frame = pd.DataFrame(values, frame.index, features.columns, copy=False)
     elif kind == "f":
         flat = values.ravel(order="K")
-        # The sum of squares is at least the square of every number. BLAS would disturb the model's threads with its own.
+        # The sum of squares is at least the square of every number. BLAS is avoided: its threads disturb the model's.
         if not np.einsum("i,i->", flat, flat, dtype=np.float64) <= FLOAT32_MAX**2:  # also refuses NaN
             return None
     return frame, values

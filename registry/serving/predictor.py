@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -69,9 +68,9 @@ class Predictor:
     @property
     def features(self) -> list[tuple[str, str]]:
         """The columns of training with their Arrow types, in the order of a row without names."""
-        return self.described()[1]
+        return self.describe()[1]
 
-    def described(self) -> tuple[LiveModel, list[tuple[str, str]]]:
+    def describe(self) -> tuple[LiveModel, list[tuple[str, str]]]:
         """Return the model and its features, both of the same model."""
         loaded = self._loaded
         return loaded.model, [(feature.name, feature.kind) for feature in loaded.served.features]
@@ -146,7 +145,7 @@ class Predictor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 
