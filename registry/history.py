@@ -137,12 +137,7 @@ def mark_mirrored(project_id: int, seq: int) -> None:
 
 
 def quarantine(model_id: int, reason: str, *, by: str) -> ModelRecord:
-    """Exclude the model from every strategy. A live model stays live.
-
-    Raises:
-        UnknownModel: there is no such model.
-        InvalidInput: it is in quarantine already.
-    """
+    """Exclude the model from every strategy; a live one stays live. Raises: UnknownModel, InvalidInput if repeated."""
     with transaction(write=True) as session:
         model = _model_of_locked_project(session, model_id)
         if model.quarantine is not None:
@@ -153,12 +148,7 @@ def quarantine(model_id: int, reason: str, *, by: str) -> ModelRecord:
 
 
 def release(model_id: int, *, by: str) -> ModelRecord:
-    """Allow every strategy to choose the model again.
-
-    Raises:
-        UnknownModel: there is no such model.
-        InvalidInput: it is not in quarantine.
-    """
+    """End the quarantine of a model. Raises: UnknownModel, InvalidInput if it is not in quarantine."""
     with transaction(write=True) as session:
         model = _model_of_locked_project(session, model_id)
         held = select(Quarantine).where(Quarantine.model_id == model_id, Quarantine.released_at.is_(None))

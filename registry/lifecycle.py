@@ -45,10 +45,7 @@ def start_model(
     """Record a candidate as running, once for each key.
 
     With a repeated key, a trained candidate is returned as it is, and a failed or cancelled one starts again. With
-    `again=False` a cancelled candidate stays cancelled, because its run is ending.
-
-    Raises:
-        Pruned: the rows of its snapshot are gone.
+    `again=False` a cancelled candidate stays cancelled, because its run is ending. Raises: Pruned.
     """
     with transaction(write=True) as session:
         rows = select(Snapshot.pruned_at).where(Snapshot.id == snapshot.id).with_for_update(read=True)
@@ -135,11 +132,7 @@ def fail_lost(model_id: int, silent_since: datetime) -> bool:
 
 
 def prune(project_name: str, keep: Keep) -> Pruning:
-    """Mark everything that is not kept as pruned, so that no strategy chooses it. The caller deletes the files.
-
-    Raises:
-        UnknownProject: there is no such project.
-    """
+    """Mark everything that is not kept as pruned; the caller then deletes the files. Raises: UnknownProject."""
     with transaction(write=True) as session:
         project = lock_project_named(session, project_name)
         # With these locks, a candidate on one of the snapshots has started before and is seen, or is refused later.

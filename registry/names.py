@@ -6,11 +6,7 @@ from registry.errors import InvalidInput, InvalidName
 
 
 def checked_name(name: object) -> str:
-    """Return a project's name as it is stored: in NFC, with 1 to 200 characters.
-
-    Raises:
-        InvalidName: it is blank or too long, or contains NUL or half a surrogate pair.
-    """
+    """Return a project's name as it is stored: in NFC, with 1 to 200 characters. Raises: InvalidName."""
     if not isinstance(name, str) or not name.strip():
         raise InvalidName("a project needs a name that is not blank")
     if not _is_storable(name):

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, column, create_engine, event, inspect, make_url, select, table, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
@@ -26,11 +26,7 @@ _engines: dict[tuple[URL, int], Engine] = {}
 
 
 def registry_url() -> URL:
-    """Return the URL of the registry with an absolute SQLite path.
-
-    Raises:
-        RegistryUnavailable: it is not a URL of SQLite or PostgreSQL.
-    """
+    """Return the URL of the registry; a SQLite path is made absolute. Raises: RegistryUnavailable."""
     try:
         url = make_url(settings.registry_url())
     except ArgumentError:
@@ -245,10 +241,8 @@ def _translated(url: URL) -> Iterator[None]:
         yield
     except IntegrityError as error:
         raise RegistryConflict(f"the registry refused the row: {_first_line(error)}") from error
-    except OperationalError as error:
-        raise RegistryUnavailable(f"the registry {where} cannot be used: {_first_line(error)}") from error
     except DBAPIError as error:
-        raise RegistryUnavailable(f"the registry {where} failed: {_first_line(error)}") from error
+        raise RegistryUnavailable(f"the registry {where} cannot be used: {_first_line(error)}") from error
     except OSError as error:
         raise RegistryUnavailable(f"the registry {where} cannot be used: {error}") from error
 

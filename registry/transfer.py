@@ -37,12 +37,7 @@ def read_project(project_name: str) -> Iterator[Rows]:
 
 
 def refuse_known(name: str, request_key: str) -> None:
-    """Refuse to import a project twice, or under a name that is taken.
-
-    Raises:
-        ProjectImported: a project here has a snapshot with this key already, whatever its name.
-        ProjectExists: another project has the name.
-    """
+    """Raise ProjectImported if a project here has a snapshot with this key, ProjectExists if the name is taken."""
     if exists():
         with transaction() as session:
             _refuse_known(session, name, request_key)

@@ -14,11 +14,7 @@ EXACT_INTEGERS = 2**53  # float64 holds every whole number below this exactly
 
 
 def convert_column(column: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
-    """Return the column with its type at training.
-
-    Raises:
-        BadRows: it has values of another type, or missing values that the model does not accept.
-    """
+    """Return the column with its type at training. Raises: BadRows."""
     try:
         empty = bool(column.isna().all())
         if feature.kind == "string":

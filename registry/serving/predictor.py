@@ -81,22 +81,14 @@ class Predictor:
         return _classes(self._loaded)
 
     def predict(self, rows: Any) -> np.ndarray[Any, Any]:
-        """Return n labels or numbers, or n × k for k targets.
+        """Return n labels or numbers, or n × k for k targets. Raises: MissingColumns, BadRows.
 
         `rows` are in any form that `registry.serving.inputs.aligned` takes.
-
-        Raises:
-            MissingColumns, BadRows: the rows are not like those that the model was trained on.
         """
         return self.answer(rows)[1]
 
     def predict_proba(self, rows: Any) -> np.ndarray[Any, Any]:
-        """Return n × classes probabilities, in the order of `classes`.
-
-        Raises:
-            MissingColumns, BadRows: as `predict`.
-            NoProbabilities: the live model does not predict them.
-        """
+        """Return n × classes probabilities, in the order of `classes`. Raises: as `predict`, and NoProbabilities."""
         return self.answer_proba(rows)[2]
 
     def answer_proba(self, rows: Any) -> tuple[LiveModel, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
