@@ -73,8 +73,9 @@ def _closed(kind: type[StrEnum], name: str) -> Enum:
     )
 
 
-def _trained_only() -> dict[str, Any]:
-    return {f"{dialect}_where": text("status = 'trained'") for dialect in ("sqlite", "postgresql")}
+def _where(condition: str) -> dict[str, Any]:
+    """Return the arguments that limit an index to the rows of a condition."""
+    return {f"{dialect}_where": text(condition) for dialect in ("sqlite", "postgresql")}
 
 
 def _artifact(uri: str | None, sha256: str | None, size: int | None) -> Artifact | None:
@@ -150,13 +151,7 @@ class Quarantine(Base):
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "model_id"], ["models.project_id", "models.id"]),
         CheckConstraint("(released_at IS NULL) = (released_by IS NULL)", name="released_is_complete"),
-        Index(
-            "ix_quarantines_now",
-            "model_id",
-            unique=True,
-            sqlite_where=text("released_at IS NULL"),
-            postgresql_where=text("released_at IS NULL"),
-        ),
+        Index("ix_quarantines_now", "model_id", unique=True, **_where("released_at IS NULL")),
         {"sqlite_autoincrement": True},
     )
 
@@ -186,10 +181,10 @@ class Model(Base):
         CheckConstraint("status IN ('trained', 'pruned') OR score IS NULL", name="only_trained_has_score"),
         CheckConstraint("status <> 'failed' OR reason IS NOT NULL", name="failed_has_reason"),
         CheckConstraint("status <> 'cancelled' OR reason IS NOT NULL", name="cancelled_has_reason"),
-        Index("ix_models_best", "project_id", "score", "id", **_trained_only()),
-        Index("ix_models_best_of_algorithm", "project_id", "algorithm", "score", "id", **_trained_only()),
-        Index("ix_models_newest", "project_id", "id", **_trained_only()),
-        Index("ix_models_newest_of_algorithm", "project_id", "algorithm", "id", **_trained_only()),
+        Index("ix_models_best", "project_id", "score", "id", **_where("status = 'trained'")),
+        Index("ix_models_best_of_algorithm", "project_id", "algorithm", "score", "id", **_where("status = 'trained'")),
+        Index("ix_models_newest", "project_id", "id", **_where("status = 'trained'")),
+        Index("ix_models_newest_of_algorithm", "project_id", "algorithm", "id", **_where("status = 'trained'")),
         {"sqlite_autoincrement": True},
     )
 
