@@ -1,4 +1,4 @@
-"""What is remembered (projects, snapshots, models, every deployment) and which model is live."""
+"""The registry: projects, snapshots, models and every deployment, and so which model is live."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +9,9 @@ __all__ = ["Predictor"]
 
 
 def __getattr__(name: str) -> Any:
-    """A program that imports it does not wait for SQLAlchemy before it needs the registry."""
+    """Import the Predictor at its first use, so that `import registry` stays light."""
     if name == "Predictor":
-        from registry.serving.predictor import Predictor
+        from registry.serving.predictor import Predictor  # it loads SQLAlchemy, numpy and pandas
 
         return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

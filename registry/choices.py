@@ -1,8 +1,8 @@
-"""Which model a manual deploy would make live, or why none; a plan and the deploy itself both use these."""
+"""Choose the model that a manual deploy makes live, or explain why none qualifies. Plans and deploys both use this."""
 
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from registry import strategies
@@ -28,7 +28,7 @@ class DeployRequest:
 
 
 def chosen(request: DeployRequest) -> tuple[ModelRecord, ModelRecord | None]:
-    """Return the model that would go live, and the one that is. Raises: UnknownProject, NoCandidate."""
+    """Return the model that would go live and the one that is live. Raises: UnknownProject, NoCandidate."""
     with transaction() as session:
         project = project_row(session, request.project_name)
         incumbent = session.scalar(strategies.live(project.id))
@@ -37,14 +37,14 @@ def chosen(request: DeployRequest) -> tuple[ModelRecord, ModelRecord | None]:
 
 
 def choose(session: Session, project: Project, request: DeployRequest, incumbent: Model | None) -> Model:
-    """Raises: NoCandidate: no model qualifies."""
-    model = session.scalar(_wanted(project.id, request))
+    """Return the model that the request makes live. Raises: NoCandidate."""
+    model = session.scalar(_select(project.id, request))
     if model is None:
         raise _no_candidate(session, project, request, incumbent)
     return model
 
 
-def _wanted(project_id: int, request: DeployRequest) -> Select[tuple[Model]]:
+def _select(project_id: int, request: DeployRequest) -> Select[tuple[Model]]:
     match request.strategy:
         case Strategy.BEST_SCORE:
             return strategies.best_score(project_id, request.algorithm_name)
@@ -59,7 +59,7 @@ def _wanted(project_id: int, request: DeployRequest) -> Select[tuple[Model]]:
 
 
 def _id(number: int | None) -> int:
-    """Return the number, or 0, which no row has, where no database accepts it."""
+    """Return the number, or 0, which no row has, if no database accepts the number."""
     return number if number is not None and 0 < number < ID_LIMIT else 0
 
 
@@ -68,42 +68,39 @@ def _no_candidate(session: Session, project: Project, request: DeployRequest, in
         return _not_deployable(session, project, request.model_id)
     if request.strategy is Strategy.ROLLBACK and request.to_seq is not None:
         return _no_deployment(session, project, request.to_seq)
+    name, of = repr(project.name), f" of algorithm {request.algorithm_name!r}" if request.algorithm_name else ""
     if request.strategy is Strategy.ROLLBACK:
-        return _no_way_back(session, project, request, incumbent)
-    name, of = _words(project, request)
-    if held := _held(session, project, request, None):
+        if incumbent is None:
+            return NoCandidate(
+                f"{name} has nothing deployed, so there is nothing to roll back from: deploy one with best_score"
+            )
+        return NoCandidate(f"{name} {_no_way_back(session, project, request, incumbent, of)}")
+    if held := _in_quarantine(session, _models(project, request)):
         return NoCandidate(f"{name} has no trained model{of} that is not in quarantine: {held}")
-    mend = "train one, or leave the algorithm out" if of else "train one first"
-    return NoCandidate(f"{name} has no trained model{of}: {mend}")
+    fix = "train one, or leave the algorithm out" if of else "train one first"
+    return NoCandidate(f"{name} has no trained model{of}: {fix}")
 
 
-def _no_way_back(session: Session, project: Project, request: DeployRequest, incumbent: Model | None) -> NoCandidate:
-    name, of = _words(project, request)
-    if incumbent is None:
-        return NoCandidate(
-            f"{name} has nothing deployed, so there is nothing to roll back from: deploy with best_score"
-        )
-    if held := _held(session, project, request, incumbent):
-        return NoCandidate(f"{name} has had no such model{of} live that is not in quarantine: {held}")
-    pruned = _pruned(session, project, request, incumbent)
+def _no_way_back(session: Session, project: Project, request: DeployRequest, incumbent: Model, of: str) -> str:
+    was_live = exists().where(Deployment.model_id == Model.id)
+    earlier = _models(project, request).where(was_live, Model.id != incumbent.id)
+    if held := _in_quarantine(session, earlier):
+        return f"has no earlier live model{of} to go back to that is not in quarantine: {held}"
+    pruned = _pruned(session, earlier)
     if request.steps > 1:
-        return NoCandidate(
-            f"{name} has not had {request.steps} other models{of} live: `frontrunner history` lists those that were"
-            + (f"; {pruned} pruned" if pruned else "")
-        )
+        listed = f"has not had {request.steps} other models{of} live: `frontrunner history` lists those that were"
+        return f"{listed}; {pruned} pruned" if pruned else listed
     if pruned:
-        return NoCandidate(
-            f"{name} has no model{of} any more that was live before: {pruned} pruned; deploy another with best_score"
+        return f"has no model{of} any more that was live before: {pruned} pruned; deploy another with best_score"
+    other = session.scalar(strategies.rollback(project.id))
+    if other is not None:
+        return (
+            f"has never had another model{of} live: leave the algorithm out to go back to model {other.id}"
+            f" ({other.algorithm})"
         )
-    earlier = session.scalar(strategies.rollback(project.id))
-    if earlier is not None:
-        return NoCandidate(
-            f"{name} has never had another model{of} live than the one that is: leave the algorithm out to go back to"
-            f" model {earlier.id} ({earlier.algorithm})"
-        )
-    return NoCandidate(
-        f"{name} has only ever had one model live, so there is nothing to roll back to: deploy another with best_score"
-        " or most_recent"
+    return (
+        "has only ever had one model live, so there is nothing to roll back to: deploy another with best_score or"
+        " most_recent"
     )
 
 
@@ -116,48 +113,34 @@ def _no_deployment(session: Session, project: Project, seq: int) -> NoCandidate:
     return NoCandidate(f"{project.name!r} has no deployment {seq}: {has}")
 
 
-def _words(project: Project, request: DeployRequest) -> tuple[str, str]:
-    return repr(project.name), f" of algorithm {request.algorithm_name!r}" if request.algorithm_name else ""
-
-
 def _not_deployable(session: Session, project: Project, model_id: int | None) -> NoCandidate:
     model = find_row(session, Model, model_id)
     if model is None or model.project_id != project.id:
-        return NoCandidate(f"{project.name!r} has no model {model_id}: `frontrunner models` lists those that it has")
+        return NoCandidate(f"{project.name!r} has no model {model_id}: `frontrunner models` lists its models")
+    name = f"model {model_id} of {project.name!r}"
     if model.quarantine is not None:
-        return NoCandidate(
-            f"model {model_id} of {project.name!r} is in quarantine ({model.quarantine}):"
-            f" `frontrunner release {model_id}` lets it be chosen again"
-        )
+        release = f"`frontrunner release {model_id}` lets it be chosen again"
+        return NoCandidate(f"{name} is in quarantine ({model.quarantine}): {release}")
     if model.status is Status.PRUNED:
-        return NoCandidate(
-            f"model {model_id} of {project.name!r} was pruned: its file is gone, so it cannot answer; deploy another"
-        )
-    return NoCandidate(f"model {model_id} of {project.name!r} is {model.status}, not trained: it cannot answer")
+        return NoCandidate(f"{name} was pruned: its file is gone, so it cannot answer; deploy another")
+    return NoCandidate(f"{name} is {model.status}, not trained: it cannot answer; deploy another")
 
 
-def _pruned(session: Session, project: Project, request: DeployRequest, incumbent: Model) -> str:
-    """The models that were live and pruned since, in words; empty if there is none."""
-    was_live = select(Deployment.id).where(Deployment.model_id == Model.id).exists()
-    models = select(Model.id).where(Model.project_id == project.id, Model.status == Status.PRUNED, was_live)
-    if request.algorithm_name:
-        models = models.where(Model.algorithm == request.algorithm_name)
-    ids = [
-        str(model_id)
-        for model_id in session.scalars(models.order_by(Model.id.desc()).limit(5))
-        if model_id != incumbent.id
-    ]
+def _models(project: Project, request: DeployRequest) -> Select[tuple[Model]]:
+    """Return the models of the project and of the requested algorithm, whatever their status."""
+    models = select(Model).where(Model.project_id == project.id)
+    return models.where(Model.algorithm == request.algorithm_name) if request.algorithm_name else models
+
+
+def _pruned(session: Session, models: Select[tuple[Model]]) -> str:
+    """Return the pruned ones of these models in words; an empty string if there is none."""
+    newest = models.where(Model.status == Status.PRUNED).order_by(Model.id.desc()).limit(5)
+    ids = [str(model.id) for model in session.scalars(newest)]
     return f"model{'s' if ids[1:] else ''} {', '.join(ids)} {'were' if ids[1:] else 'was'}" if ids else ""
 
 
-def _held(session: Session, project: Project, request: DeployRequest, incumbent: Model | None) -> str:
-    """The models in quarantine that would have qualified, in words; empty if there is none."""
-    models = select(Model).where(Model.project_id == project.id, strategies.TRAINED, Model.quarantine.is_not(None))
-    if request.algorithm_name:
-        models = models.where(Model.algorithm == request.algorithm_name)
-    if request.strategy is Strategy.ROLLBACK:
-        models = models.where(select(Deployment.id).where(Deployment.model_id == Model.id).exists())
-    if incumbent is not None:
-        models = models.where(Model.id != incumbent.id)
-    held = [f"model {model.id} ({model.quarantine})" for model in session.scalars(models.order_by(Model.id).limit(5))]
-    return f"release {' or '.join(held)} with `frontrunner release`" if held else ""
+def _in_quarantine(session: Session, models: Select[tuple[Model]]) -> str:
+    """Return in words how to release those of these models that qualify but for their quarantine; "" if none does."""
+    held = models.where(strategies.TRAINED, Model.quarantine.is_not(None)).order_by(Model.id).limit(5)
+    listed = " or ".join(f"model {model.id} ({model.quarantine})" for model in session.scalars(held))
+    return f"release {listed} with `frontrunner release`" if listed else ""

@@ -1,4 +1,4 @@
-"""Every error that Frontrunner raises on purpose; each message names the thing and the mend."""
+"""The errors that Frontrunner raises on purpose. Each message says what is wrong and how to fix it."""
 
 import re
 from collections.abc import Iterable
@@ -6,23 +6,23 @@ from typing import Any
 
 
 class FrontrunnerError(Exception):
-    """The root. Its text is one line, fit for a terminal or a Prefect run page."""
+    """The root of all errors. Its text is one line, fit for a terminal or a Prefect run page."""
 
     def __str__(self) -> str:
-        """Whatever a name that it quotes has in it: ends of lines, a terminal's commands, half a surrogate pair."""
+        """Return the message without line ends, terminal commands or half surrogate pairs, which names may contain."""
         return "".join(character if character.isprintable() else " " for character in super().__str__())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """To another process, whatever `__init__` takes."""
-        return _again, (type(self), self.args), self.__dict__
+        """Pickle the message itself, because `__init__` may take other arguments."""
+        return _recreate, (type(self), self.args), self.__dict__
 
 
-def _again(kind: type[FrontrunnerError], args: tuple[Any, ...]) -> FrontrunnerError:
+def _recreate(kind: type[FrontrunnerError], args: tuple[Any, ...]) -> FrontrunnerError:
     return kind.__new__(kind, *args)
 
 
 class InvalidInput(FrontrunnerError):
-    """An argument that cannot be used; nothing was fitted or recorded."""
+    """An argument cannot be used. Nothing was fitted or recorded."""
 
 
 class UnknownValue(InvalidInput):
@@ -35,14 +35,15 @@ class InvalidName(InvalidInput):
 
 
 class TaskMismatch(InvalidInput):
-    def __init__(self, name: str, task: str, wanted: str) -> None:
+    def __init__(self, name: str, task: str, requested: str) -> None:
         super().__init__(
-            f"project {name!r} is a {task} project, not {wanted}: leave task out, or train {wanted} under another name"
+            f"project {name!r} is a {task} project, not {requested}: leave task out, or train {requested} under"
+            " another name"
         )
 
 
 class BadData(InvalidInput):
-    """The rows cannot be trained on; nothing was fitted or recorded."""
+    """The rows cannot be trained on. Nothing was fitted or recorded."""
 
 
 class UnknownRelation(BadData):
@@ -51,7 +52,7 @@ class UnknownRelation(BadData):
 
 class UnknownColumn(BadData):
     def __init__(self, column: str, relation: str, columns: Iterable[str]) -> None:
-        super().__init__(f"{relation} has no column {column!r}; it has {_some(columns)}")
+        super().__init__(f"{relation} has no column {column!r}; it has {_quote(columns)}")
 
 
 class BadHyperparameter(InvalidInput):
@@ -59,7 +60,7 @@ class BadHyperparameter(InvalidInput):
 
 
 class ExportDamaged(InvalidInput):
-    """A file is no export of Frontrunner's, or not as it was written; nothing of it was imported."""
+    """A file is not an export of Frontrunner, or was changed after it was written. Nothing was imported."""
 
 
 class ExportTooNew(InvalidInput):
@@ -82,21 +83,22 @@ class MissingExtra(FrontrunnerError):
         super().__init__(f"{what} needs an optional package: pip install 'frontrunner[{extra}]'")
 
 
+_TRAIN_ONE = "frontrunner train NAME --task … --relation-name …"
+
+
 class UnknownProject(FrontrunnerError):
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        names = _some(known)
-        super().__init__(
-            f"there is no project {name!r}; "
-            + (f"there are {names}" if names else "train one first: frontrunner train NAME --task … --relation-name …")
-        )
+        names = _quote(known)
+        hint = f"there are {names}" if names else f"train one first: {_TRAIN_ONE}"
+        super().__init__(f"there is no project {name!r}; {hint}")
 
 
 class NoRegistry(UnknownProject):
     def __init__(self, where: str) -> None:
         FrontrunnerError.__init__(
             self,
-            f"there is no registry at {where} yet, and so no project: stand in the folder that has it, set"
-            " REGISTRY_URL, or train one first: frontrunner train NAME --task … --relation-name …",
+            f"there is no registry at {where} yet: run this in the project's folder, set REGISTRY_URL, or train a"
+            f" project first: {_TRAIN_ONE}",
         )
 
 
@@ -108,25 +110,27 @@ class UnknownModel(FrontrunnerError):
 class UnknownSnapshot(FrontrunnerError):
     def __init__(self, snapshot_id: int) -> None:
         super().__init__(
-            f"there is no snapshot {snapshot_id}; `frontrunner models PROJECT` says which a model was trained on"
+            f"there is no snapshot {snapshot_id}; `frontrunner models PROJECT` lists the snapshot of each model"
         )
 
 
 class NoCandidate(FrontrunnerError):
-    """No model qualifies; the history is unchanged."""
+    """No model qualifies. The history is unchanged."""
 
 
 class ChoiceChanged(FrontrunnerError):
-    """Another deploy came between a choice and its deployment; nothing was written: choose again."""
+    """Another deploy came between a choice and its deployment. Nothing was written: choose again."""
 
 
 class PlanChanged(FrontrunnerError):
-    """The model that a plan named is not the one that would be deployed now; nothing was written."""
+    """The model in a plan is not the one that would be deployed now. Nothing was written."""
 
 
 class UnknownDecision(FrontrunnerError):
     def __init__(self, decision_id: int) -> None:
-        super().__init__(f"there is no decision {decision_id}; `frontrunner decisions PROJECT` lists a project's")
+        super().__init__(
+            f"there is no decision {decision_id}; `frontrunner decisions PROJECT` lists a project's decisions"
+        )
 
 
 class NothingDeployed(FrontrunnerError):
@@ -135,24 +139,26 @@ class NothingDeployed(FrontrunnerError):
 
 
 class NoProbabilities(FrontrunnerError):
-    """The live model has no probabilities to give."""
+    """The live model does not predict probabilities."""
 
 
 class BadRows(InvalidInput):
-    """Rows that the live model cannot predict for."""
+    """The live model cannot predict for these rows."""
 
 
 class MissingColumns(BadRows):
     def __init__(self, missing: Iterable[str], columns: Iterable[str]) -> None:
-        super().__init__(f"the rows lack {_some(missing)}, which the model was trained on; they have {_some(columns)}")
+        super().__init__(
+            f"the rows lack {_quote(missing)}, which the model was trained on; they have {_quote(columns)}"
+        )
 
 
 class Pruned(FrontrunnerError):
-    """The files that are needed were deleted when the project was pruned; what is remembered of them stays."""
+    """The files that are needed were deleted when the project was pruned. Their records remain."""
 
 
 class NotDeleted(FrontrunnerError):
-    """Files of something that was pruned have to stay for now; the message says until when."""
+    """Files of a pruned model or snapshot cannot be deleted yet. The message says why."""
 
 
 class NothingToTrainOn(FrontrunnerError):
@@ -163,13 +169,13 @@ class NothingToTrainOn(FrontrunnerError):
 
 
 class CandidateFailed(FrontrunnerError):
-    """One candidate could not be fitted, scored or saved; the others are not touched."""
+    """One candidate could not be fitted, scored or saved. The others are not affected."""
 
 
 class AllCandidatesFailed(FrontrunnerError):
     def __init__(self, reasons: Iterable[tuple[str, str]]) -> None:
-        said = "; ".join(f"{algorithm}: {reason}" for algorithm, reason in reasons)
-        super().__init__(f"no candidate could be trained, so nothing was deployed. {said}")
+        failures = "; ".join(f"{algorithm}: {reason}" for algorithm, reason in reasons)
+        super().__init__(f"no candidate could be trained, so nothing was deployed. {failures}")
 
 
 class RegistryUnavailable(FrontrunnerError):
@@ -181,11 +187,11 @@ class RegistryOutdated(FrontrunnerError):
 
 
 class RegistryConflict(FrontrunnerError):
-    """The database refused a row that would have made the record wrong; nothing was written."""
+    """The database refused a row that would have made the record wrong. Nothing was written."""
 
 
 class TrackingUnavailable(FrontrunnerError):
-    """MLflow could not be reached or refused; a deploy never raises this, a training does."""
+    """MLflow could not be reached or refused. A training raises this; a deploy never does."""
 
 
 class ForeignAlias(FrontrunnerError):
@@ -197,7 +203,7 @@ class ForeignAlias(FrontrunnerError):
 
 
 class ClusterUnavailable(FrontrunnerError):
-    """The Dask cluster that candidates are to be trained on cannot be used; nothing was recorded."""
+    """The Dask cluster for the candidates cannot be used. Nothing was recorded."""
 
 
 class PrefectUnavailable(FrontrunnerError):
@@ -212,14 +218,16 @@ class SourceUnavailable(BadData):
 class StillTraining(FrontrunnerError):
     def __init__(self, project_name: str, seconds: int, limit: str) -> None:
         super().__init__(
-            f"another training of {project_name!r} has not ended after {seconds // 60} minutes; where none runs any"
-            f" more: prefect global-concurrency-limit update {limit} --active-slots 0"
+            f"another training of {project_name!r} has not ended after {seconds // 60} minutes; if none is running,"
+            f" free its slot: prefect global-concurrency-limit update {limit} --active-slots 0"
         )
 
 
 class AlreadyUp(FrontrunnerError):
     def __init__(self, urls: Iterable[str]) -> None:
-        super().__init__(f"it is up already in this folder: {', '.join(urls)}; Ctrl-C where it runs ends it")
+        super().__init__(
+            f"`frontrunner up` is up already in this folder ({', '.join(urls)}): stop it with Ctrl-C in its terminal"
+        )
 
 
 class PortTaken(FrontrunnerError):
@@ -231,7 +239,7 @@ class PortTaken(FrontrunnerError):
 class PrefectRefused(FrontrunnerError):
     def __init__(self, url: str, status: int) -> None:
         super().__init__(
-            f"the Prefect server {url} refuses ({status}): set PREFECT_API_AUTH_STRING to what it asks for"
+            f"the Prefect server {url} refuses the request ({status}): set PREFECT_API_AUTH_STRING to its user:password"
         )
 
 
@@ -240,23 +248,23 @@ class ArtifactMissing(FrontrunnerError):
 
 
 class ArtifactUnusable(FrontrunnerError):
-    """A file that was recorded cannot be loaded, or holds types that are not ours to trust; nothing of it was run."""
+    """A recorded file cannot be loaded, or contains types that are not trusted. Nothing in it was run."""
 
 
 class Unproven(FrontrunnerError):
-    """A model's file could not be shown to answer as it did at training; it was not deployed."""
+    """A model's file could not be shown to answer as it did at training. The model was not deployed."""
 
 
 class ArtifactChanged(FrontrunnerError):
-    """A file is not the one that was recorded; it was not opened."""
+    """A file is not the one that was recorded. It was not opened."""
 
 
 def without_credentials(text: str) -> str:
-    """A library's words, without the name and password of an address that it quotes."""
+    """Return a library's message without the user names and passwords of the URLs in it."""
     return re.sub(r"//[^/\s]*@", "//", text)
 
 
-def _some(names: Iterable[str], limit: int = 20) -> str:
-    listed = [repr(name) for name in names]
-    more = f", … ({len(listed)} in all)" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
+def _quote(names: Iterable[str], limit: int = 20) -> str:
+    quoted = [repr(name) for name in names]
+    more = f", … ({len(quoted)} in all)" if len(quoted) > limit else ""
+    return ", ".join(quoted[:limit]) + more

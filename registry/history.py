@@ -1,7 +1,7 @@
-"""The only writes of deployments, decisions and quarantines, but for an imported project's (`transfer.py`). Each
-function is one transaction and returns what it left behind.
+"""Write deployments, decisions and quarantines. Only the import of a project (`transfer.py`) writes them elsewhere.
 
-The first statement of a promotion locks the project (`rows.lock_project`), so promotions of a project take turns.
+Each function is one transaction. A promotion first locks its project (`rows.lock_project`), so the promotions of a
+project take turns.
 """
 
 from dataclasses import asdict, replace
@@ -31,14 +31,13 @@ def promote(
     decided_by: str,
     code_version: str,
 ) -> Decision:
-    """The automatic deploy: write the receipt of a verdict, and the deployment if it says so, both or neither.
+    """Write the receipt of an automatic deploy and, if the verdict is to deploy, the deployment: both or neither.
 
-    The same key again for the same model adds nothing and returns what was decided.
+    A repeated key for the same model adds nothing and returns the earlier decision.
 
     Raises:
         UnknownModel: there is no such model.
-        ChoiceChanged: another model than the evidence's is live by now, one of the two came into quarantine, or the
-            challenger was pruned.
+        ChoiceChanged: the live model, the quarantines or the challenger's status changed since the evidence.
     """
     key = attempt(request_key, challenger_id)
     with transaction(write=True) as session:
@@ -47,8 +46,10 @@ def promote(
             return done
         challenger, incumbent = model_row(session, challenger_id), session.scalar(live(project.id))
         _check_unchanged(project, challenger, incumbent, evidence, verdict)
+        columns = asdict(evidence)
+        del columns["obstacle"]  # the reason of the verdict contains it
         row = DecisionRow(
-            **_columns(evidence),
+            **columns,
             project_id=project.id,
             challenger_id=challenger_id,
             terms=terms,
@@ -67,13 +68,13 @@ def promote(
 
 
 def find_decision(request_key: str, challenger_id: int) -> Decision | None:
-    """Return what an earlier try decided about the same model, with what is live now; None if there was no such try."""
+    """Return the decision of an earlier attempt about the same model, with the model that is live now; else None."""
     with transaction() as session:
         return _decision(session, attempt(request_key, challenger_id))
 
 
 def attempt(request_key: str, challenger_id: int) -> str:
-    """The key of a decision. The model is part of it: a retry may have found a better one, which has its own."""
+    """Return the key of a decision. It contains the model because a retry may have a better challenger."""
     return f"{request_key}:{challenger_id}"
 
 
@@ -87,21 +88,21 @@ def deploy(
     request_key: str,
     deployed_by: str,
 ) -> DeployResult:
-    """Make the choice of a request live; choosing what is live already adds nothing. The same key again adds nothing.
+    """Deploy the model that a request chooses. A model that is live already, or a repeated key, adds nothing.
 
-    `seen` is the choice that was looked at and proven, and the model that was live then: where one of them is another
-    by now, nothing is done. `quarantine` puts the model that was live into quarantine for that `reason`, in the same
-    transaction.
+    `seen` holds the ids of the choice that was proven and of the model that was live then. `quarantine` places the
+    model that was live in quarantine for `reason`, in the same transaction.
 
     Raises:
         UnknownProject: there is no such project.
         NoCandidate: no model qualifies; the history is unchanged.
-        ChoiceChanged: the choice or the live model is not what was `seen`.
+        ChoiceChanged: the choice or the live model differs from `seen`; nothing was done.
     """
     with transaction(write=True) as session:
         project = lock_project_named(session, request.project_name)
         if done := _result(session, Deployment.request_key == request_key):
-            return _answer_again(done, request, request_key)
+            _check_repeated(done, request, request_key)
+            return done
         incumbent = session.scalar(live(project.id))
         chosen = choose(session, project, request, incumbent)
         if seen not in (None, (chosen.id, incumbent.id if incumbent else None)):
@@ -117,31 +118,26 @@ def deploy(
 
 
 def find_deployment(request_key: str) -> DeployResult | None:
-    """Return what an earlier try of the same deploy did; None if there was no such try."""
+    """Return the result of an earlier attempt of the same deploy; None if there was none."""
     with transaction() as session:
         return _result(session, Deployment.request_key == request_key)
 
 
 def find_deployment_at(project_name: str, seq: int) -> DeployResult | None:
-    """Return the deployment of a project that has this `seq`; None if there is none."""
+    """Return the deployment `seq` of a project; None if there is none."""
     with transaction() as session:
         return _result(session, and_(Project.name == project_name, Deployment.seq == seq))
 
 
 def mark_mirrored(project_id: int, seq: int) -> None:
-    """Record that MLflow's alias names what this deployment made live."""
+    """Record that MLflow's alias names the model of this deployment."""
     with transaction(write=True) as session:
         behind = or_(Project.mirrored_seq.is_(None), Project.mirrored_seq < seq)
         session.execute(update(Project).where(Project.id == project_id, behind).values(mirrored_seq=seq))
 
 
 def quarantine(model_id: int, reason: str, *, by: str) -> ModelRecord:
-    """Let no strategy choose the model from now on, whatever its score; one that is live stays live.
-
-    Raises:
-        UnknownModel: there is no such model.
-        InvalidInput: it is in quarantine already.
-    """
+    """Exclude the model from every strategy; a live one stays live. Raises: UnknownModel, InvalidInput if repeated."""
     with transaction(write=True) as session:
         model = _model_of_locked_project(session, model_id)
         if model.quarantine is not None:
@@ -152,12 +148,7 @@ def quarantine(model_id: int, reason: str, *, by: str) -> ModelRecord:
 
 
 def release(model_id: int, *, by: str) -> ModelRecord:
-    """Let every strategy choose the model again.
-
-    Raises:
-        UnknownModel: there is no such model.
-        InvalidInput: it is not in quarantine.
-    """
+    """End the quarantine of a model. Raises: UnknownModel, InvalidInput if it is not in quarantine."""
     with transaction(write=True) as session:
         model = _model_of_locked_project(session, model_id)
         held = select(Quarantine).where(Quarantine.model_id == model_id, Quarantine.released_at.is_(None))
@@ -171,7 +162,7 @@ def release(model_id: int, *, by: str) -> ModelRecord:
 
 
 def _lock_project_of(session: Session, model_id: int) -> Project:
-    """Raises: UnknownModel."""
+    """Lock the project of a model and return it. Raises: UnknownModel."""
     owner = select(Model.project_id).where(Model.id == model_id).scalar_subquery()
     project = lock_project(session, Project.id == owner)
     if project is None:
@@ -180,7 +171,7 @@ def _lock_project_of(session: Session, model_id: int) -> Project:
 
 
 def _model_of_locked_project(session: Session, model_id: int) -> Model:
-    """Return the model as it is once its project is locked, so that no deploy comes in between."""
+    """Lock the project of a model, so that no deploy comes in between, and return the model as it is then."""
     lock_project(session, Project.id == model_row(session, model_id).project_id)
     return session.get_one(Model, model_id, populate_existing=True)
 
@@ -188,7 +179,7 @@ def _model_of_locked_project(session: Session, model_id: int) -> Model:
 def _check_unchanged(
     project: Project, challenger: Model, incumbent: Model | None, evidence: Evidence, verdict: Verdict
 ) -> None:
-    """Raises: ChoiceChanged: the verdict is about models that are not as they were measured."""
+    """Raise ChoiceChanged if the models of the verdict are no longer as they were measured."""
     live_id = incumbent.id if incumbent else None
     held = incumbent is not None and incumbent.quarantine is not None
     if (live_id, held) != (evidence.live_model_id, evidence.live_quarantined):
@@ -197,13 +188,6 @@ def _check_unchanged(
         raise ChoiceChanged(f"model {challenger.id} of {project.name!r} is in quarantine by now")
     if verdict.deploy and challenger.status is not Status.TRAINED:
         raise ChoiceChanged(f"model {challenger.id} of {project.name!r} is {challenger.status} by now")
-
-
-def _columns(evidence: Evidence) -> dict[str, object]:
-    """The columns of a decision that hold its evidence; the reason of the verdict has the obstacle."""
-    columns = asdict(evidence)
-    del columns["obstacle"]
-    return columns
 
 
 def _append(
@@ -241,7 +225,7 @@ def _hold(session: Session, model: Model, reason: str, by: str) -> None:
 
 
 def _decision(session: Session, key: str) -> Decision | None:
-    """Return what was decided with this key, with what is live now."""
+    """Return the decision with this key, and the model that is live now."""
     row = session.scalar(select(DecisionRow).where(DecisionRow.request_key == key))
     if row is None:
         return None
@@ -263,7 +247,7 @@ def _decision_of(
 
 
 def _result(session: Session, which: ColumnElement[bool]) -> DeployResult | None:
-    """Return the newest of these deployments as the deploy that added it returned it."""
+    """Return the newest of these deployments as the result of the deploy that added it."""
     earlier, previous = aliased(Deployment), aliased(Model)
     statement = (
         select(Deployment, Project, Model, previous)
@@ -279,11 +263,10 @@ def _result(session: Session, which: ColumnElement[bool]) -> DeployResult | None
     return deploy_result(*row) if row else None
 
 
-def _answer_again(done: DeployResult, request: DeployRequest, request_key: str) -> DeployResult:
-    """Raises: RegistryConflict: the key is that of another request."""
+def _check_repeated(done: DeployResult, request: DeployRequest, request_key: str) -> None:
+    """Raise RegistryConflict if the key belongs to another request."""
     if (done.project_name, done.strategy) != (request.project_name, request.strategy):
         raise RegistryConflict(f"request {request_key} deployed {done.project_name!r} by {done.strategy} before")
-    return done
 
 
 def _unchanged(session: Session, project: Project, chosen: Model, request: DeployRequest) -> DeployResult:
@@ -291,9 +274,5 @@ def _unchanged(session: Session, project: Project, chosen: Model, request: Deplo
     newest = _result(session, Deployment.project_id == project.id)
     assert newest is not None, "a model is live, so there is a deployment"
     return replace(
-        newest,
-        strategy=request.strategy,
-        previous_model_id=chosen.id,
-        previous_score=chosen.score,
-        changed=False,
+        newest, strategy=request.strategy, previous_model_id=chosen.id, previous_score=chosen.score, changed=False
     )

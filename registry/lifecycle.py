@@ -1,4 +1,4 @@
-"""The life of snapshots and models: recorded, trained, failed, cancelled, pruned. Each function is one transaction."""
+"""Record snapshots and models, and the changes of their status. Each function is one transaction."""
 
 from contextlib import suppress
 from dataclasses import fields
@@ -22,18 +22,14 @@ from registry.vocabulary import Status, Task
 Row = TypeVar("Row", Project, Model)
 
 DONE = (Status.TRAINED, Status.PRUNED)  # such a model never changes again
-UNDECIDED = (Status.RUNNING, Status.FAILED)  # a failed one may still be trained: only its process seemed to be lost
+UNDECIDED = (Status.RUNNING, Status.FAILED)  # a failed model may still be trained if its process only seemed lost
 
 
 def record_snapshot(project_name: str, task: Task, new: NewSnapshot, request_key: str) -> SnapshotRecord:
-    """Record frozen rows; the project is created with its first snapshot.
-
-    Raises:
-        TaskMismatch: the project exists with the other task.
-    """
+    """Record frozen rows. The project is created with its first snapshot. Raises: TaskMismatch."""
     with transaction(write=True) as session:
-        wanted = select(Project).where(Project.name == project_name)
-        project = _create_once(session, wanted, Project(name=project_name, task=task))
+        named = select(Project).where(Project.name == project_name)
+        project = _find_or_add(session, named, Project(name=project_name, task=task))
         if project.task != task:
             raise TaskMismatch(project_name, project.task, task)
         columns = {field.name: getattr(new, field.name) for field in fields(new)}
@@ -46,15 +42,14 @@ def record_snapshot(project_name: str, task: Task, new: NewSnapshot, request_key
 def start_model(
     snapshot: SnapshotRecord, algorithm: str, hyperparams: dict[str, Any], request_key: str, *, again: bool = True
 ) -> ModelRecord:
-    """Record a candidate as running. The same key again is the same candidate: a trained one is returned as it is, one
-    that failed or was cancelled starts again. With `again=False` a cancelled one stays cancelled: its run is ending.
+    """Record a candidate as running, once for each key.
 
-    Raises:
-        Pruned: the rows of its snapshot are gone.
+    With a repeated key, a trained candidate is returned as it is, and a failed or cancelled one starts again. With
+    `again=False` a cancelled candidate stays cancelled, because its run is ending. Raises: Pruned.
     """
     with transaction(write=True) as session:
         rows = select(Snapshot.pruned_at).where(Snapshot.id == snapshot.id).with_for_update(read=True)
-        if session.scalars(rows).one() is not None:  # the lock keeps a prune from taking them from now on
+        if session.scalars(rows).one() is not None:  # the lock keeps a prune out until this ends
             raise Pruned(f"the rows of snapshot {snapshot.id} are gone, it was pruned: train on a relation")
         new = Model(
             project_id=snapshot.project_id,
@@ -66,7 +61,7 @@ def start_model(
             request_key=request_key,
             status=Status.RUNNING,
         )
-        model = _create_once(session, select(Model).where(Model.request_key == request_key), new)
+        model = _find_or_add(session, select(Model).where(Model.request_key == request_key), new)
         if model.status not in DONE and (again or model.status is not Status.CANCELLED):
             model.status, model.reason, model.finished_at = Status.RUNNING, None, None
             model.snapshot_id, model.heartbeat_at = snapshot.id, now()
@@ -86,14 +81,14 @@ def finish_model(
     mlflow_run_id: str,
     mlflow_model_id: str,
 ) -> ModelRecord:
-    """Record a candidate as fitted, scored and saved: from now on any strategy may choose it. It is trained once.
+    """Record a candidate as trained, once; any strategy may choose it from now on.
 
-    `hyperparams` are those that it was fitted with, a search's winners among them; `golden` is what it answers for the
+    `hyperparams` are those that it was fitted with, including the result of a search. `golden` are its answers for the
     snapshot's golden rows.
     """
     with transaction(write=True) as session:
         model = model_row(session, model_id)
-        if model.status in UNDECIDED:  # a trained one may be live, so it never changes
+        if model.status in UNDECIDED:  # a trained model may be live, so it never changes
             model.status, model.reason, model.finished_at = Status.TRAINED, None, now()
             model.hyperparams, model.preprocessing = hyperparams, preprocessing
             model.score, model.metrics, model.golden = score, metrics, golden
@@ -104,10 +99,10 @@ def finish_model(
 
 
 def fail_model(model_id: int, reason: str, mlflow_run_id: str | None) -> ModelRecord:
-    """Record a candidate as failed, unless it was trained or cancelled."""
+    """Record a candidate as failed, unless it is trained or cancelled."""
     with transaction(write=True) as session:
         model = model_row(session, model_id)
-        if model.status in UNDECIDED:  # another try of the same candidate may have done it
+        if model.status in UNDECIDED:  # another attempt may have trained the candidate
             model.status, model.finished_at = Status.FAILED, now()
             model.reason, model.mlflow_run_id = reason, mlflow_run_id
             session.flush()
@@ -123,12 +118,12 @@ def beat(request_prefix: str) -> None:
 def cancel_models(request_prefix: str, reason: str) -> None:
     """Record the running candidates of one run as cancelled; a retry of the run may start them again."""
     with transaction(write=True) as session:
-        given_up = {"status": Status.CANCELLED, "reason": reason, "finished_at": now()}
-        session.execute(update(Model).where(*_running(request_prefix)).values(given_up))
+        cancelled = {"status": Status.CANCELLED, "reason": reason, "finished_at": now()}
+        session.execute(update(Model).where(*_running(request_prefix)).values(cancelled))
 
 
 def fail_lost(model_id: int, silent_since: datetime) -> bool:
-    """Record a candidate as failed whose process has sent no heartbeat since then; False if it has, or has ended."""
+    """Record a candidate as failed if its process sent no heartbeat since then; return False if it did or has ended."""
     with transaction(write=True) as session:
         reason = f"its process was lost: there was no sign of it since {silent_since:%Y-%m-%d %H:%M:%S} UTC"
         lost = update(Model).where(Model.id == model_id, Model.status == Status.RUNNING, last_sign() <= silent_since)
@@ -137,14 +132,10 @@ def fail_lost(model_id: int, silent_since: datetime) -> bool:
 
 
 def prune(project_name: str, keep: Keep) -> Pruning:
-    """Let no strategy choose what is not kept from now on; the files are to be deleted afterwards.
-
-    Raises:
-        UnknownProject: there is no such project.
-    """
+    """Mark everything that is not kept as pruned; the caller then deletes the files. Raises: UnknownProject."""
     with transaction(write=True) as session:
         project = lock_project_named(session, project_name)
-        # A candidate that starts on one of these snapshots came before, and is seen, or is refused afterwards.
+        # With these locks, a candidate on one of the snapshots has started before and is seen, or is refused later.
         session.execute(select(Snapshot.id).where(Snapshot.project_id == project.id).with_for_update()).all()
         models = prunable_models(session, project.id, keep)
         for model in models:
@@ -156,7 +147,7 @@ def prune(project_name: str, keep: Keep) -> Pruning:
 
 
 def forget_model_files(model_id: int) -> None:
-    """Record that the files of a pruned model are gone, in MLflow too."""
+    """Record that the files and the MLflow run of a pruned model are gone."""
     with transaction(write=True) as session:
         model = model_row(session, model_id)
         assert model.status is Status.PRUNED, "only what was pruned loses its files"
@@ -172,14 +163,14 @@ def forget_snapshot_files(snapshot_id: int) -> None:
         snapshot.artifact_uri = snapshot.hashes_uri = ""
 
 
-def _create_once(session: Session, wanted: Select[tuple[Row]], new: Row) -> Row:
-    """Return the row that is wanted, or add the new one in its place."""
-    found = session.scalar(wanted)
+def _find_or_add(session: Session, statement: Select[tuple[Row]], new: Row) -> Row:
+    """Return the row that the statement finds; add `new` if there is none."""
+    found = session.scalar(statement)
     if found is not None:
         return found
     with suppress(IntegrityError), session.begin_nested():  # another process may have added it since
         session.add(new)
-    return session.scalars(wanted).one()
+    return session.scalars(statement).one()
 
 
 def _running(request_prefix: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -1,4 +1,4 @@
-"""What people name and say, as it is stored."""
+"""Check and normalise the names and texts that people give."""
 
 import unicodedata
 
@@ -6,14 +6,10 @@ from registry.errors import InvalidInput, InvalidName
 
 
 def checked_name(name: object) -> str:
-    """A project's name as it is stored: NFC, 1 to 200 characters, none of them NUL or half a surrogate pair.
-
-    Raises:
-        InvalidName: it cannot be stored, or could not be told from another.
-    """
+    """Return a project's name as it is stored: in NFC, with 1 to 200 characters. Raises: InvalidName."""
     if not isinstance(name, str) or not name.strip():
         raise InvalidName("a project needs a name that is not blank")
-    if "\x00" in name or any(unicodedata.category(character) == "Cs" for character in name):
+    if not _is_storable(name):
         raise InvalidName(f"project name {name!r} has a character that no database can store")
     name = unicodedata.normalize("NFC", name.strip())
     if len(name) > 200:
@@ -22,11 +18,12 @@ def checked_name(name: object) -> str:
 
 
 def checked_text(what: str, text: object) -> str:
-    """A text as it is stored, on one line.
-
-    Raises:
-        InvalidInput: it is none, or no database can store it.
-    """
-    if not isinstance(text, str) or "\x00" in text or any(unicodedata.category(each) == "Cs" for each in text):
+    """Return a text as it is stored, on one line. Raises: InvalidInput."""
+    if not isinstance(text, str) or not _is_storable(text):
         raise InvalidInput(f"{what} is a text that a database can store, not {text!r}")
     return " ".join(text.split())
+
+
+def _is_storable(text: str) -> bool:
+    """No database stores NUL or half a surrogate pair."""
+    return "\x00" not in text and all(unicodedata.category(character) != "Cs" for character in text)

@@ -1,21 +1,14 @@
-"""Questions about what is remembered; each answers with frozen values, never with rows of a session."""
+"""Queries of the registry. They return frozen values, never rows of a session."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from registry.errors import NothingDeployed, NothingToTrainOn, UnknownDecision, UnknownModel
-from registry.records import (
-    decision_record,
-    deployment_record,
-    model_record,
-    project_record,
-    record,
-    snapshot_record,
-)
+from registry.records import decision_record, deployment_record, model_record, record, snapshot_record
 from registry.rows import ID_LIMIT, model_row, project_row, snapshot_row
 from registry.schema import Decision, Deployment, Model, Project, Snapshot
 from registry.session import exists, transaction
@@ -26,7 +19,7 @@ from registry.vocabulary import Status
 
 @dataclass(frozen=True, slots=True)
 class ProjectSummary:
-    """A project and what is live in it; the last six are None when nothing is, `quarantine` also when it is free."""
+    """A project and its live model. The last six are None without one, `quarantine` also if it is not in quarantine."""
 
     project_name: str
     task: str
@@ -41,7 +34,7 @@ class ProjectSummary:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One run's candidates, whether one of them is being trained, and when something was last heard of them."""
+    """The candidates of one run, whether one is being trained, and the time of the last sign of life."""
 
     models: tuple[ModelRecord, ...]
     going_on: bool
@@ -53,23 +46,33 @@ def find_project(name: str) -> ProjectRecord | None:
         return None
     with transaction() as session:
         row = session.scalar(select(Project).where(Project.name == name))
-        return project_record(row) if row else None
+        return record(ProjectRecord, row) if row else None
 
 
 def project(name: str) -> ProjectRecord:
-    """Raises: UnknownProject."""
+    """Return a project. Raises: UnknownProject."""
     with transaction() as session:
-        return project_record(project_row(session, name))
+        return record(ProjectRecord, project_row(session, name))
 
 
 def projects() -> list[ProjectSummary]:
-    """Every project by name, with its live deployment."""
+    """Return every project by name, with its live model."""
     newest = (
         select(Deployment.project_id, func.max(Deployment.seq).label("seq")).group_by(Deployment.project_id).subquery()
     )
     trained = select(func.count()).where(Model.project_id == Project.id, TRAINED).correlate(Project).scalar_subquery()
     statement = (
-        select(Project, trained, Deployment, Model)
+        select(
+            Project.name.label("project_name"),
+            Project.task,
+            trained.label("trained_models"),
+            Model.id.label("model_id"),
+            Model.algorithm.label("algorithm_name"),
+            Model.score,
+            Deployment.strategy,
+            Deployment.deployed_at,
+            Model.quarantine,
+        )
         .outerjoin(newest, newest.c.project_id == Project.id)
         .outerjoin(Deployment, (Deployment.project_id == Project.id) & (Deployment.seq == newest.c.seq))
         .outerjoin(Model, Model.id == Deployment.model_id)
@@ -78,47 +81,34 @@ def projects() -> list[ProjectSummary]:
     if not exists():
         return []
     with transaction() as session:
-        return [
-            ProjectSummary(
-                project_name=row.name,
-                task=row.task,
-                trained_models=count,
-                model_id=model and model.id,
-                algorithm_name=model and model.algorithm,
-                score=model and model.score,
-                strategy=deployment and deployment.strategy,
-                deployed_at=deployment and deployment.deployed_at,
-                quarantine=model and model.quarantine,
-            )
-            for row, count, deployment, model in session.execute(statement).tuples()
-        ]
+        return [ProjectSummary(**row) for row in session.execute(statement).mappings()]
 
 
 def models(project_name: str) -> list[ModelRecord]:
-    """Every model of a project, the newest first. Raises: UnknownProject."""
-    return _models(project_name, Model.id.is_not(None))
+    """Return every model of a project, the newest first. Raises: UnknownProject."""
+    return _models(project_name)
 
 
 def run_models(project_name: str, request_prefix: str) -> list[ModelRecord]:
-    """The candidates of one training run. Raises: UnknownProject."""
+    """Return the candidates of one training run. Raises: UnknownProject."""
     return _models(project_name, Model.request_key.startswith(request_prefix, autoescape=True))
 
 
 def model(model_id: int) -> ModelRecord:
-    """Raises: UnknownModel."""
+    """Return a model. Raises: UnknownModel."""
     with transaction() as session:
         return model_record(model_row(session, model_id))
 
 
 def live_model(project_name: str) -> ModelRecord | None:
-    """The model that answers for this project now; None when nothing is deployed. Raises: UnknownProject."""
+    """Return the live model of a project; None if nothing is deployed. Raises: UnknownProject."""
     with transaction() as session:
         row = session.scalar(live(project_row(session, project_name).id))
         return model_record(row) if row else None
 
 
 def live_deployment(project_name: str) -> LiveModel:
-    """What answers for this project now. Raises: UnknownProject, NothingDeployed."""
+    """Return the live model with its deployment. Raises: UnknownProject, NothingDeployed."""
     with transaction() as session:
         project = project_row(session, project_name)
         statement = (
@@ -139,7 +129,7 @@ def live_deployment(project_name: str) -> LiveModel:
 
 
 def history(project_name: str, limit: int | None = None) -> list[DeploymentRecord]:
-    """The deployments of a project, the newest first: all, or so many. Raises: UnknownProject."""
+    """Return the deployments of a project, the newest first, at most `limit`. Raises: UnknownProject."""
     with transaction() as session:
         statement = (
             select(Deployment, Model)
@@ -152,20 +142,20 @@ def history(project_name: str, limit: int | None = None) -> list[DeploymentRecor
 
 
 def decisions(project_name: str) -> list[DecisionRecord]:
-    """Every automatic deploy that was tried in a project, the newest first. Raises: UnknownProject."""
+    """Return the decisions of a project, the newest first. Raises: UnknownProject."""
     with transaction() as session:
         return _decisions(session, Decision.project_id == project_row(session, project_name).id)
 
 
 def decision_for(model_id: int) -> DecisionRecord | None:
-    """The receipt of the automatic deploy that made a model live; None where it never was by itself."""
+    """Return the receipt of the automatic deploy of a model; None if it was never deployed automatically."""
     with transaction() as session:
-        found = _decisions(session, and_(Decision.challenger_id == model_id, Decision.deployed))
+        found = _decisions(session, Decision.challenger_id == model_id, Decision.deployed.is_(True))
         return found[0] if found else None
 
 
 def decision(decision_id: int) -> DecisionRecord:
-    """Raises: UnknownDecision."""
+    """Return the receipt of a decision. Raises: UnknownDecision."""
     with transaction() as session:
         found = _decisions(session, Decision.id == decision_id) if 0 < decision_id < ID_LIMIT else []
         if not found:
@@ -174,19 +164,19 @@ def decision(decision_id: int) -> DecisionRecord:
 
 
 def last_sign() -> ColumnElement[datetime]:
-    """When something was last heard of a candidate's process."""
+    """Return the time of the last sign of life of a candidate's process, as an expression."""
     return func.coalesce(Model.heartbeat_at, Model.created_at)
 
 
 def silent_models(project_name: str, since: datetime) -> list[ModelRecord]:
-    """The candidates that are being trained by a process of which nothing was heard since. Raises: UnknownProject."""
-    return _models(project_name, and_(Model.status == Status.RUNNING, last_sign() <= since))
+    """Return the running candidates whose process has given no sign of life since then. Raises: UnknownProject."""
+    return _models(project_name, Model.status == Status.RUNNING, last_sign() <= since)
 
 
 def unfinished_pruning(project_name: str) -> tuple[list[ModelRecord], list[SnapshotRecord]]:
-    """What was pruned and may still have files or runs in MLflow. Raises: UnknownProject."""
+    """Return pruned models and snapshots that may still have files or MLflow runs. Raises: UnknownProject."""
     left = or_(Model.artifact_uri.is_not(None), Model.mlflow_run_id.is_not(None))
-    models = _models(project_name, and_(Model.status == Status.PRUNED, left))
+    models = _models(project_name, Model.status == Status.PRUNED, left)
     with transaction() as session:
         of_project = Snapshot.project_id == project_row(session, project_name).id
         rows = select(Snapshot).where(of_project, Snapshot.pruned_at.is_not(None), Snapshot.artifact_uri != "")
@@ -194,7 +184,7 @@ def unfinished_pruning(project_name: str) -> tuple[list[ModelRecord], list[Snaps
 
 
 def trainings(project_name: str) -> dict[str, Training]:
-    """What is known of every training of a project, by the key that MLflow's runs carry. Raises: UnknownProject."""
+    """Return every training of a project, by the key that its MLflow runs carry. Raises: UnknownProject."""
     with transaction() as session:
         found: dict[str, Training] = {}
         models = select(Model).where(Model.project_id == project_row(session, project_name).id).order_by(Model.id)
@@ -208,39 +198,35 @@ def trainings(project_name: str) -> dict[str, Training]:
 
 
 def mirrored_seq(project_name: str) -> int | None:
-    """The newest deployment that MLflow's alias was made to name; None: none was. Raises: UnknownProject."""
+    """Return the newest deployment that MLflow's alias was set for; None without one. Raises: UnknownProject."""
     with transaction() as session:
         return session.scalar(select(Project.mirrored_seq).where(Project.id == project_row(session, project_name).id))
 
 
 def golden(model_id: int) -> tuple[list[list[Any]], list[Any]]:
-    """Some rows of a model's snapshot and what it answered for them at training. Raises: UnknownModel."""
+    """Return golden rows of a model's snapshot and its answers for them at training. Raises: UnknownModel."""
     with transaction() as session:
-        statement = (
-            select(Snapshot.golden_rows, Model.golden)
-            .join(Snapshot, Snapshot.id == Model.snapshot_id)
-            .where(Model.id == model_id)
-        )
-        row = session.execute(statement).tuples().first()
+        statement = select(Snapshot.golden_rows, Model.golden).join(Snapshot, Snapshot.id == Model.snapshot_id)
+        row = session.execute(statement.where(Model.id == model_id)).tuples().first()
         if row is None:
             raise UnknownModel(model_id)
         return row[0], row[1] or []
 
 
 def snapshot(snapshot_id: int) -> SnapshotRecord:
-    """Raises: UnknownSnapshot."""
+    """Return a snapshot. Raises: UnknownSnapshot."""
     with transaction() as session:
         return snapshot_record(snapshot_row(session, snapshot_id))
 
 
 def snapshot_statistics(snapshot_id: int) -> list[dict[str, Any]]:
-    """Those of each column, in order. Raises: UnknownSnapshot."""
+    """Return the statistics of each column, in order. Raises: UnknownSnapshot."""
     with transaction() as session:
         return snapshot_row(session, snapshot_id).statistics
 
 
 def find_snapshot(request_key: str) -> SnapshotRecord | None:
-    """The rows that an earlier try of the same training froze, or those that its candidates began with."""
+    """Return the snapshot that an earlier attempt of a training recorded or its candidates use; None without one."""
     candidates = select(Model.snapshot_id).where(Model.request_key.startswith(f"{request_key}:", autoescape=True))
     if not exists():
         return None
@@ -251,36 +237,27 @@ def find_snapshot(request_key: str) -> SnapshotRecord | None:
 
 
 def newest_snapshot(project_name: str) -> SnapshotRecord:
-    """Raises: UnknownProject, NothingToTrainOn."""
+    """Return the newest snapshot of a project. Raises: UnknownProject, NothingToTrainOn."""
     with transaction() as session:
-        statement = (
-            select(Snapshot)
-            .where(Snapshot.project_id == project_row(session, project_name).id)
-            .order_by(Snapshot.id.desc())
-            .limit(1)
-        )
-        row = session.scalar(statement)
+        snapshots = select(Snapshot).where(Snapshot.project_id == project_row(session, project_name).id)
+        row = session.scalar(snapshots.order_by(Snapshot.id.desc()).limit(1))
         if row is None:
             raise NothingToTrainOn(project_name)
         return snapshot_record(row)
 
 
-def _decisions(session: Session, which: ColumnElement[bool]) -> list[DecisionRecord]:
+def _decisions(session: Session, *conditions: ColumnElement[bool]) -> list[DecisionRecord]:
     statement = (
         select(Decision, Project.name, Model.algorithm)
         .join(Project, Project.id == Decision.project_id)
         .join(Model, Model.id == Decision.challenger_id)
-        .where(which)
+        .where(*conditions)
         .order_by(Decision.id.desc())
     )
     return [decision_record(*row) for row in session.execute(statement).tuples()]
 
 
-def _models(project_name: str, which: ColumnElement[bool]) -> list[ModelRecord]:
+def _models(project_name: str, *conditions: ColumnElement[bool]) -> list[ModelRecord]:
     with transaction() as session:
-        statement = (
-            select(Model)
-            .where(Model.project_id == project_row(session, project_name).id, which)
-            .order_by(Model.id.desc())
-        )
-        return [model_record(row) for row in session.scalars(statement)]
+        models = select(Model).where(Model.project_id == project_row(session, project_name).id, *conditions)
+        return [model_record(row) for row in session.scalars(models.order_by(Model.id.desc()))]

@@ -1,4 +1,4 @@
-"""Rows of the registry to the frozen values that leave it, field by field name."""
+"""Convert rows of the registry to the frozen values that leave it, by field name."""
 
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -10,7 +10,6 @@ from registry.values import (
     DeployResult,
     Evidence,
     ModelRecord,
-    ProjectRecord,
     SnapshotRecord,
 )
 
@@ -18,12 +17,8 @@ Value = TypeVar("Value")
 
 
 def record(kind: type[Value], row: Any, **more: Any) -> Value:
-    """Return a value whose fields are the row's attributes of the same names, or are given in `more`."""
+    """Return a value whose fields are the row's attributes of the same names, except those given in `more`."""
     return kind(**{field.name: getattr(row, field.name) for field in fields(kind) if field.name not in more} | more)  # type: ignore[arg-type]
-
-
-def project_record(row: Project) -> ProjectRecord:
-    return record(ProjectRecord, row)
 
 
 def snapshot_record(row: Snapshot) -> SnapshotRecord:
@@ -39,7 +34,7 @@ def deployment_record(row: Deployment, model: Model) -> DeploymentRecord:
 
 
 def deploy_result(row: Deployment, project: Project, model: Model, previous: Model | None) -> DeployResult:
-    """Return what a deploy answers that added this row; `previous` is the model that was live before it."""
+    """Return the result of the deploy that added this row; `previous` is the model that was live before it."""
     return record(
         DeployResult,
         row,
@@ -61,5 +56,5 @@ def decision_record(row: Decision, project_name: str, algorithm_name: str) -> De
         project_name=project_name,
         algorithm_name=algorithm_name,
         evidence=record(Evidence, row, candidate_ids=tuple(row.candidate_ids), obstacle=""),
-        seed=int(row.request_key.rpartition(":")[2]),  # an imported model has another id now than when it was decided
+        seed=int(row.request_key.rpartition(":")[2]),  # an import may have changed challenger_id since
     )

@@ -1,4 +1,4 @@
-"""The models and snapshots that a prune takes; `lifecycle.prune` selects them while every promotion waits."""
+"""Select the models and snapshots to prune; `lifecycle.prune` does so while every promotion of the project waits."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,13 +13,12 @@ from registry.strategies import TRAINED, live, rollback
 from registry.values import Pruning
 from registry.vocabulary import Status
 
-GRACE_PERIOD = timedelta(hours=1)  # a training that froze its rows has begun its candidates by then
-PRUNABLE = (Status.TRAINED, Status.FAILED, Status.CANCELLED)
+GRACE_PERIOD = timedelta(hours=1)  # a training has started its candidates this long after it froze its rows
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """How much is kept: the models of the newest `deployments`, and so many `models`, of the newest and of the best."""
+    """Keep the models of the newest `deployments`, the newest `models`, and as many of the best ones."""
 
     deployments: int = 10
     models: int = 20
@@ -28,21 +27,23 @@ class Keep:
 def prunable_models(session: Session, project_id: int, keep: Keep) -> list[Model]:
     """Return the models to prune, none of which is being trained.
 
-    Kept are the live model, those of the newest deployments, the one that a rollback would bring back, and the newest
-    and the best of the trained models.
+    The live model, the models of the newest deployments, the model that a rollback would bring back, and the newest and
+    the best of the trained models are kept.
     """
-    kept: set[int] = set()
-    for wanted in _kept(project_id, keep):
-        kept.update(session.scalars(wanted))
-    models = select(Model).where(Model.project_id == project_id, Model.status.in_(PRUNABLE)).order_by(Model.id)
+    kept = {model_id for statement in _kept(project_id, keep) for model_id in session.scalars(statement)}
+    models = (
+        select(Model)
+        .where(Model.project_id == project_id, Model.status.not_in((Status.RUNNING, Status.PRUNED)))
+        .order_by(Model.id)
+    )
     return [model for model in session.scalars(models) if model.id not in kept]
 
 
 def prunable_snapshots(session: Session, project_id: int, without: set[int]) -> list[Snapshot]:
-    """Return the snapshots to prune: those whose models are all pruned, or are among the ids in `without`.
+    """Return the snapshots to prune: those whose models are all pruned or among the ids in `without`.
 
-    The newest snapshot is kept, and one that nothing was trained on yet is kept for an hour. A decision that can be
-    computed again needs no other snapshots, as it measured models on their own.
+    The newest snapshot is kept, and an unused one for GRACE_PERIOD. Replaying a decision needs no other snapshots,
+    because it measures models on their own rows.
     """
     newest = session.scalar(select(func.max(Snapshot.id)).where(Snapshot.project_id == project_id))
     models = select(Model.id, Model.snapshot_id, Model.status).where(Model.project_id == project_id)
@@ -60,8 +61,8 @@ def prunable_snapshots(session: Session, project_id: int, without: set[int]) -> 
     ]
 
 
-def planned(project_name: str, keep: Keep) -> Pruning:
-    """Return what a prune would take now; nothing is changed. Raises: UnknownProject."""
+def plan_prune(project_name: str, keep: Keep) -> Pruning:
+    """Return the models and snapshots that a prune would take now. Raises: UnknownProject."""
     project_id = project(project_name).id
     with transaction() as session:
         model_ids = tuple(model.id for model in prunable_models(session, project_id, keep))

@@ -1,4 +1,4 @@
-"""The rows that a query or a write is about, or the error that there is no such row."""
+"""Find and lock rows. A missing row raises an error that names it."""
 
 from typing import TypeVar
 
@@ -14,12 +14,12 @@ ID_LIMIT = 2**63  # no database accepts a larger id
 
 
 def find_row(session: Session, kind: type[Row], row_id: int | None) -> Row | None:
-    """Return the row of an id; None also for a number that no database accepts as one."""
+    """Return the row with this id; None also for a number that no database accepts as an id."""
     return session.get(kind, row_id) if row_id is not None and 0 < row_id < ID_LIMIT else None
 
 
 def project_row(session: Session, name: str) -> Project:
-    """Raises: UnknownProject."""
+    """Return the project. Raises: UnknownProject."""
     row = session.scalar(select(Project).where(Project.name == name))
     if row is None:
         raise unknown_project(session, name)
@@ -27,7 +27,7 @@ def project_row(session: Session, name: str) -> Project:
 
 
 def model_row(session: Session, model_id: int) -> Model:
-    """Raises: UnknownModel."""
+    """Return the model. Raises: UnknownModel."""
     row = find_row(session, Model, model_id)
     if row is None:
         raise UnknownModel(model_id)
@@ -35,7 +35,7 @@ def model_row(session: Session, model_id: int) -> Model:
 
 
 def snapshot_row(session: Session, snapshot_id: int) -> Snapshot:
-    """Raises: UnknownSnapshot."""
+    """Return the snapshot. Raises: UnknownSnapshot."""
     row = find_row(session, Snapshot, snapshot_id)
     if row is None:
         raise UnknownSnapshot(snapshot_id)
@@ -43,16 +43,16 @@ def snapshot_row(session: Session, snapshot_id: int) -> Snapshot:
 
 
 def lock_project(session: Session, which: ColumnElement[bool]) -> Project | None:
-    """Return the project, locked for this transaction alone until it ends; None if there is no such project.
+    """Lock a project until the transaction ends and return it; None if there is no such project.
 
-    Its `revision` is updated: PostgreSQL then holds that row's lock and SQLite its write lock, so what is read next
-    (the live model, the newest `seq`) stays true until the deployment is inserted.
+    Its `revision` is updated: PostgreSQL then locks the row and SQLite takes its write lock. What is read next
+    (the live model, the newest `seq`) therefore stays true until the deployment is inserted.
     """
     return session.scalar(update(Project).where(which).values(revision=Project.revision + 1).returning(Project))
 
 
 def lock_project_named(session: Session, name: str) -> Project:
-    """Raises: UnknownProject."""
+    """Lock the project of this name and return it. Raises: UnknownProject."""
     project = lock_project(session, Project.name == name)
     if project is None:
         raise unknown_project(session, name)

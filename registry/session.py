@@ -1,4 +1,4 @@
-"""Transactions on the registry. Nothing is opened before the first one."""
+"""Transactions on the registry. The first transaction opens it."""
 
 import os
 import sqlite3
@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, column, create_engine, event, inspect, make_url, select, table, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
@@ -19,24 +19,20 @@ from registry.schema import REVISION, VERSION_TABLE, Base
 
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 5
-UPGRADE_LOCK = 0x46524F4E54  # PostgreSQL's advisory lock while tables are made: any number that is ours
+UPGRADE_LOCK = 0x46524F4E54  # key of PostgreSQL's advisory lock while tables are created or upgraded
 
 _opening = Lock()
 _engines: dict[tuple[URL, int], Engine] = {}
 
 
 def registry_url() -> URL:
-    """The registry's address, a SQLite path made absolute.
-
-    Raises:
-        RegistryUnavailable: it is no URL, or not one of SQLite's or PostgreSQL's.
-    """
+    """Return the URL of the registry; a SQLite path is made absolute. Raises: RegistryUnavailable."""
     try:
         url = make_url(settings.registry_url())
     except ArgumentError:
         raise RegistryUnavailable("REGISTRY_URL is not a database URL, such as postgresql://user@host/name") from None
     if "@" in (url.host or ""):
-        raise RegistryUnavailable("REGISTRY_URL has an @ too many: one in a name or password is written %40")
+        raise RegistryUnavailable("REGISTRY_URL has more than one @: an @ in a name or password is written %40")
     backend = url.get_backend_name()
     if backend == "sqlite" and url.database not in (None, "", ":memory:"):
         return url.set(database=str(Path(str(url.database)).absolute()))
@@ -46,15 +42,15 @@ def registry_url() -> URL:
 
 
 @contextmanager
-def transaction(*, write: bool = False, one_moment: bool = False) -> Iterator[Session]:
-    """One transaction on a registry that is known to have today's tables; committed at the end, or not at all.
+def transaction(*, write: bool = False, repeatable_read: bool = False) -> Iterator[Session]:
+    """Run one transaction on a registry with current tables; commit at the end, or not at all.
 
-    An empty registry is made first; a SQLite file only by a writer. With `one_moment` everything that is read is as it
-    was when reading began, whatever is written meanwhile; of SQLite it always is.
+    Missing tables are created first; only a writer creates a SQLite file. With `repeatable_read` every query sees the
+    registry as it was when reading began, as is always so in SQLite.
 
     Raises:
-        NoRegistry: there is no such file to read.
-        RegistryUnavailable: it cannot be reached, read or written.
+        NoRegistry: there is no SQLite file to read.
+        RegistryUnavailable: the registry cannot be reached, read or written.
         RegistryOutdated: its tables are of another version.
         RegistryConflict: a constraint refused a row.
     """
@@ -63,51 +59,34 @@ def transaction(*, write: bool = False, one_moment: bool = False) -> Iterator[Se
         raise NoRegistry(str(url.database))
     with _translated(url):
         engine = _ready_engine(url)
-        bound = engine.execution_options(write=write, one_moment=one_moment)
+        bound = engine.execution_options(write=write, repeatable_read=repeatable_read)
         with Session(bound, expire_on_commit=False) as session, session.begin():
             yield session
 
 
 def upgrade() -> tuple[str | None, str]:
-    """Brings the registry's tables to today's version, or makes them; the versions before and after."""
+    """Upgrade the registry's tables, or create them, and return the versions before and after."""
     url = registry_url()
-    with _translated(url):
-        engine = _new_engine(url)
-        try:
-            with _migrating(engine).begin() as connection:
-                before = _locked_version(connection)
-                _migrate(connection, url, before)
-        finally:
-            engine.dispose()
-    return before, REVISION
+    with _temporary_engine(url) as engine:
+        return _migrate(engine, url), REVISION
 
 
 def exists() -> bool:
-    """False where the registry is a SQLite file that is not there yet: the first transaction would make it."""
+    """Return False if the registry is a SQLite file that does not exist yet: its first write would create it."""
     url = registry_url()
     return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
 
 
 def version() -> str | None:
-    """The version of the registry's tables; None: there are none yet. Nothing is made.
-
-    Raises:
-        RegistryUnavailable: it cannot be reached or read.
-    """
+    """Return the version of the registry's tables; None if there are none yet. Raises: RegistryUnavailable."""
     if not exists():
         return None
-    url = registry_url()
-    with _translated(url):
-        engine = _new_engine(url)
-        try:
-            with engine.connect() as connection:
-                return _version(connection)
-        finally:
-            engine.dispose()
+    with _temporary_engine(registry_url()) as engine, engine.connect() as connection:
+        return _version(connection)
 
 
 def close() -> None:
-    """Closes every connection of this process; the next transaction opens a new one."""
+    """Close every connection of this process; the next transaction opens a new one."""
     with _opening:
         for engine in _engines.values():
             engine.dispose()
@@ -115,7 +94,7 @@ def close() -> None:
 
 
 def _ready_engine(url: URL) -> Engine:
-    """One engine a process (a connection that crossed a fork would be used by two), its tables known to be today's."""
+    """Return this process's engine, its tables checked. After a fork, parent and child must not share connections."""
     key = url, os.getpid()
     with _opening:
         if key not in _engines:
@@ -133,10 +112,19 @@ def _check_version(engine: Engine, url: URL) -> None:
     with engine.connect() as connection:
         version = _version(connection)
     if version is None:
-        with _migrating(engine).begin() as connection:
-            _migrate(connection, url, _locked_version(connection))
+        _migrate(engine, url)
     elif version != REVISION:
         raise _wrong_version(version)
+
+
+@contextmanager
+def _temporary_engine(url: URL) -> Iterator[Engine]:
+    with _translated(url):
+        engine = _new_engine(url)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
 
 
 def _new_engine(url: URL) -> Engine:
@@ -161,9 +149,9 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("migrating"):  # it cannot be said inside of a transaction
+        if connection.get_execution_options().get("migrating"):  # SQLite ignores this inside a transaction
             connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
-        # A writer that begins deferred fails at once when another wrote meanwhile; one that begins immediate waits.
+        # A deferred writer fails at once if another has written since it began; an immediate one waits its turn.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
 
     return engine
@@ -177,26 +165,17 @@ def _postgresql_engine(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         options = connection.get_execution_options()
-        if options.get("one_moment"):
+        if options.get("repeatable_read"):
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        if options.get("write"):  # a writer waits as long as SQLite's does, not for ever
+        if options.get("write"):  # wait as long as SQLite does, not for ever
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
 
     return engine
 
 
 def _shown(url: URL) -> str:
-    """The address without a password, also one that the query carries."""
+    """Return the URL without its password, which may also be in the query."""
     return url.set(query={}).render_as_string()
-
-
-def _writing(engine: Engine) -> Engine:
-    return engine.execution_options(write=True)
-
-
-def _migrating(engine: Engine) -> Engine:
-    """SQLite makes a table anew to change it: nothing may follow the references to the old one meanwhile."""
-    return engine.execution_options(write=True, migrating=True)
 
 
 def _version(connection: Connection) -> str | None:
@@ -206,23 +185,26 @@ def _version(connection: Connection) -> str | None:
     return version
 
 
-def _locked_version(connection: Connection) -> str | None:
-    """The version, with every other process that would make or upgrade the tables kept waiting."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
-    return _version(connection)
+def _migrate(engine: Engine, url: URL) -> str | None:
+    """Create or upgrade the tables while other processes that would do so wait; return the version before."""
+    # SQLite recreates a table to change it, so its foreign keys are off while `migrating`.
+    with engine.execution_options(write=True, migrating=True).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+        version = _version(connection)
+        if version is None:
+            _refuse_foreign_tables(connection, url)
+        elif version > REVISION:
+            raise _wrong_version(version)
+        if version != REVISION:  # another process may have been quicker
+            _run_migrations(connection, version)
+    return version
 
 
-def _migrate(connection: Connection, url: URL, version: str | None) -> None:
-    if version is None:
-        _refuse_foreign_tables(connection, url)
-    elif version > REVISION:
-        raise _wrong_version(version)
-    elif version == REVISION:
-        return  # another process was quicker
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
+def _run_migrations(connection: Connection, version: str | None) -> None:
+    from alembic import command  # alembic is not loaded unless tables change
+    from alembic.config import Config  # as above
+    from alembic.util import CommandError  # as above
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -230,7 +212,10 @@ def _migrate(connection: Connection, url: URL, version: str | None) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise RegistryOutdated(f"the registry's version {version} is not one that {REVISION} comes from") from error
+        raise RegistryOutdated(
+            f"the registry's version {version} is unknown, so it cannot be upgraded to {REVISION}: check REGISTRY_URL,"
+            " or restore a backup"
+        ) from error
     if connection.dialect.name == "sqlite" and (row := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
         raise RegistryConflict(f"a row of {row[0]} refers to one of {row[2]} that is not there: nothing was upgraded")
 
@@ -239,8 +224,7 @@ def _refuse_foreign_tables(connection: Connection, url: URL) -> None:
     taken = sorted(set(Base.metadata.tables) & set(inspect(connection).get_table_names()))
     if taken:
         raise RegistryUnavailable(
-            f"{_shown(url)} has tables of its own named {', '.join(taken)}: give the registry a database"
-            " or schema to itself"
+            f"{_shown(url)} has other tables named {', '.join(taken)}: give the registry its own database or schema"
         )
 
 
@@ -257,10 +241,8 @@ def _translated(url: URL) -> Iterator[None]:
         yield
     except IntegrityError as error:
         raise RegistryConflict(f"the registry refused the row: {_first_line(error)}") from error
-    except OperationalError as error:
-        raise RegistryUnavailable(f"the registry {where} cannot be used: {_first_line(error)}") from error
     except DBAPIError as error:
-        raise RegistryUnavailable(f"the registry {where} failed: {_first_line(error)}") from error
+        raise RegistryUnavailable(f"the registry {where} cannot be used: {_first_line(error)}") from error
     except OSError as error:
         raise RegistryUnavailable(f"the registry {where} cannot be used: {error}") from error
 

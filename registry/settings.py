@@ -1,4 +1,4 @@
-"""The settings: environment variables, with defaults below `.frontrunner/` in the working folder. Read at each use."""
+"""The settings: environment variables, read at each use. Defaults lie below `.frontrunner/` in the working folder."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from registry.errors import InvalidInput, without_credentials
 
 HOME = ".frontrunner"
-TEMPORARY_PREFECT = "FRONTRUNNER_TEMPORARY_PREFECT"  # set by a command for itself: its Prefect server ends with it
+TEMPORARY_PREFECT = "FRONTRUNNER_TEMPORARY_PREFECT"  # set by a command whose Prefect server ends with it
 
 
 def registry_url() -> str:
@@ -16,20 +16,20 @@ def registry_url() -> str:
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI; a relative SQLite path is made absolute, so that it means the same in every process."""
+    """Return MLFLOW_TRACKING_URI. A relative SQLite path is made absolute, so that every process uses the same file."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{HOME}/mlflow.db"
     path = uri.removeprefix("sqlite:///")
     return uri if path == uri else f"sqlite:///{Path(path).absolute()}"
 
 
 def mlflow_ui() -> str | None:
-    """Where people look at MLflow: MLFLOW_UI_URL, or the server that is tracked to; without a password in it."""
+    """Return MLflow's address for people: MLFLOW_UI_URL, or the tracking server. It contains no password."""
     uri = os.environ.get("MLFLOW_UI_URL") or tracking_uri()
     return without_credentials(uri).rstrip("/") if urlsplit(uri).scheme in ("http", "https") else None
 
 
 def artifact_root() -> str | None:
-    """Where MLflow keeps files when no server decides that: beside its SQLite file, or below `.frontrunner/`."""
+    """Return MLflow's artifact folder, next to its SQLite file or below `.frontrunner/`; None with a server."""
     uri = tracking_uri()
     if urlsplit(uri).scheme in ("http", "https"):
         return None
@@ -38,11 +38,7 @@ def artifact_root() -> str | None:
 
 
 def min_compared_rows() -> int:
-    """With fewer rows that no model was trained on, two models are not compared.
-
-    Raises:
-        InvalidInput: it is no whole number above 0.
-    """
+    """Return the number of rows unknown to both models below which they are not compared. Raises: InvalidInput."""
     given = os.environ.get("MIN_COMPARED_ROWS") or "50"
     if not given.isdecimal() or int(given) < 1:
         raise InvalidInput(f"MIN_COMPARED_ROWS is a whole number above 0, not {given!r}")
@@ -50,11 +46,7 @@ def min_compared_rows() -> int:
 
 
 def candidates_on() -> str | None:
-    """The scheduler of the Dask cluster that candidates are trained on; None: the threads of the flow's own process.
-
-    Raises:
-        InvalidInput: it is no address of a scheduler.
-    """
+    """Return the address of the Dask scheduler for the candidates; None without a cluster. Raises: InvalidInput."""
     given = os.environ.get("CANDIDATES_ON")
     if not given:
         return None
@@ -64,12 +56,12 @@ def candidates_on() -> str | None:
 
 
 def token() -> str | None:
-    """What `frontrunner serve` asks of whoever asks it; None: nothing."""
+    """Return the token that requests to `frontrunner serve` must carry; None if they need none."""
     return os.environ.get("FRONTRUNNER_TOKEN") or None
 
 
 def cache() -> Path:
-    """Where artifacts of a remote store are kept by their digest."""
+    """Return the folder that caches artifacts of a remote store by their digest."""
     return Path(HOME) / "cache"
 
 
@@ -78,11 +70,11 @@ def data_root() -> Path:
 
 
 def source_url(source: str) -> str | None:
-    """The database of a source: `warehouse` is SOURCE_WAREHOUSE_URL."""
+    """Return the database URL of a source: that of `warehouse` is SOURCE_WAREHOUSE_URL."""
     return os.environ.get(f"SOURCE_{source.upper()}_URL") if source.isidentifier() else None
 
 
 def sources() -> list[str]:
-    """The sources that are set, by the names that relations use."""
+    """Return the names of the configured sources, as relations use them."""
     names = [key for key in os.environ if key.startswith("SOURCE_") and key.endswith("_URL")]
     return sorted(key.removeprefix("SOURCE_").removesuffix("_URL").lower() for key in names)

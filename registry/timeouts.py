@@ -1,4 +1,4 @@
-"""Work that may hang (a store, a server), for which nobody waits longer than a limit."""
+"""Time limits for work that may hang, such as calls to a store or a server."""
 
 import atexit
 import os
@@ -7,28 +7,23 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
-from threading import Thread, main_thread
-from threading import enumerate as enumerate_threads
+from threading import Thread
 from typing import NoReturn, TypeVar
 
 Result = TypeVar("Result")
 
-_left_behind: list[Thread] = []
-_code: list[int] = []  # with which the process ends
+_abandoned: list[Thread] = []
+_exit_code: list[int] = []
 
 
 def with_timeout(seconds: float, name: str, work: Callable[[], Result]) -> Result:
-    """What `work` returns or raises; a thread that takes longer is left behind.
-
-    Raises:
-        TimeoutError: it has not ended after `seconds`.
-    """
+    """Return or raise what `work` does. After `seconds`, abandon its thread. Raises: TimeoutError."""
     done: Future[Result] = Future()
 
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # noqa: BLE001  (it is raised where the result is waited for)
+        except BaseException as error:  # noqa: BLE001  (it is raised in the waiting thread)
             done.set_exception(error)
 
     thread = Thread(target=copy_context().run, args=(run,), name=name, daemon=True)
@@ -36,29 +31,25 @@ def with_timeout(seconds: float, name: str, work: Callable[[], Result]) -> Resul
     try:
         return done.result(seconds)
     except TimeoutError:
-        _left_behind.append(thread)
+        _abandoned.append(thread)
         raise
 
 
-def abandon_threads() -> None:
-    """The threads that work by now are not waited for when the process ends; daemons never are."""
-    _left_behind.extend(each for each in enumerate_threads() if not each.daemon and each is not main_thread())
-
-
 def exit_process(code: int | str | None) -> NoReturn:
-    """Ends the process; threads that were left behind, and those that they began, are not waited for."""
-    if any(thread.is_alive() for thread in _left_behind):
+    """End the process without waiting for abandoned threads or for threads that these have started."""
+    if any(thread.is_alive() for thread in _abandoned):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else int(bool(code)))
     if code is None or isinstance(code, int):
-        _code.append(code or 0)
+        _exit_code.append(code or 0)
     sys.exit(code)
 
 
 def skip_teardown() -> None:
-    """Has `leave` end the process when all has been said and every thread has ended: to take apart what a training has
-    imported would take another second. To be called before anything is imported that has something to do at the end.
+    """Make `exit_process` skip Python's slow teardown of modules once every thread has ended and all output is written.
+
+    Call this before the imports: exit handlers run in reverse order, so those that libraries register still run.
     """
     atexit.register(_end)
 
@@ -67,5 +58,5 @@ def _end() -> None:
     with suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
-        if _code:
-            os._exit(_code[0])
+        if _exit_code:
+            os._exit(_exit_code[0])

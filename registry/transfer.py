@@ -1,7 +1,7 @@
 """Read a whole project from one registry and insert it into another, which gives its rows new ids.
 
-Rows are dictionaries that JSON can hold. A column is named here only if its value means something else in another
-registry. Every other column, also one that a later version adds, is carried over as it is.
+Rows are dictionaries that JSON can hold. This module names a column only if its value means something else in another
+registry. All other columns are copied unchanged, including those that later versions add.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import JSON, Column, Enum, Table, insert, select
 from sqlalchemy.orm import Session
 
-from registry.errors import ExportDamaged, ProjectExists, ProjectImported, UnknownProject
+from registry.errors import ExportDamaged, ProjectExists, ProjectImported
+from registry.rows import project_row
 from registry.schema import Base, Decision, Deployment, Model, Project, Quarantine, Snapshot, UtcDateTime
 from registry.session import exists, transaction
 
@@ -24,26 +25,19 @@ NewLocations = dict[tuple[str, int], Row]  # new values of columns, by a row's t
 TABLES = tuple(row.__tablename__ for row in (Project, Snapshot, Model, Quarantine, Deployment, Decision))
 # Columns that mean nothing to another MLflow.
 LOCAL_TO_MLFLOW = frozenset({"mlflow_run_id", "mlflow_model_id", "mirrored_seq"})
-FETCHED = 100  # rows at a time
+BATCH_ROWS = 100
 
 
 @contextmanager
 def read_project(project_name: str) -> Iterator[Rows]:
-    """Read the project's rows as they are at one moment, those of a table by id. Raises: UnknownProject."""
-    with transaction(one_moment=True) as session:
-        project_id = session.scalar(select(Project.id).where(Project.name == project_name))
-        if project_id is None:
-            raise UnknownProject(project_name, session.scalars(select(Project.name).order_by(Project.name)))
+    """Read a consistent view of the project's rows, ordered by id within a table. Raises: UnknownProject."""
+    with transaction(repeatable_read=True) as session:
+        project_id = project_row(session, project_name).id
         yield lambda table: _rows(session, Base.metadata.tables[table], project_id)
 
 
 def refuse_known(name: str, request_key: str) -> None:
-    """Refuse a name that is taken, and a project that has a snapshot of this key here already.
-
-    Raises:
-        ProjectImported: the project is here already, whatever its name.
-        ProjectExists: another project has the name.
-    """
+    """Raise ProjectImported if a project here has a snapshot with this key, ProjectExists if the name is taken."""
     if exists():
         with transaction() as session:
             _refuse_known(session, name, request_key)
@@ -52,7 +46,7 @@ def refuse_known(name: str, request_key: str) -> None:
 def insert_project(rows: Rows, name: str, locations: NewLocations) -> None:
     """Write the project under this name in one transaction: all of it or nothing.
 
-    Ids are new and in the order of the old ones. Everything else is as it was, except what `locations` replaces.
+    Ids are new, in the order of the old ones. Everything else is unchanged, except what `locations` replaces.
 
     Raises:
         ProjectImported, ProjectExists: as `refuse_known`.
@@ -74,7 +68,7 @@ def insert_project(rows: Rows, name: str, locations: NewLocations) -> None:
 
 def _rows(session: Session, table: Table, project_id: int) -> Iterator[Row]:
     owner = table.c.id if table.name == Project.__tablename__ else table.c.project_id
-    statement = select(table).where(owner == project_id).order_by(table.c.id).execution_options(yield_per=FETCHED)
+    statement = select(table).where(owner == project_id).order_by(table.c.id).execution_options(yield_per=BATCH_ROWS)
     for row in session.execute(statement).mappings():
         yield {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
 
@@ -88,7 +82,7 @@ def _refuse_known(session: Session, name: str, request_key: str) -> None:
 
 
 def _without_locations(table: Table, row: Row) -> Row:
-    """Empty the columns about files and an MLflow that are not here, so that nobody reads or deletes by them."""
+    """Return empty values for the columns that name files and MLflow runs of the other registry."""
     names = {name for name in row if name in LOCAL_TO_MLFLOW or name.endswith("_uri")} & set(table.c.keys())
     return {name: None if table.c[name].nullable else "" for name in names}
 
@@ -96,7 +90,7 @@ def _without_locations(table: Table, row: Row) -> Row:
 def _insert(session: Session, table: Table, row: Row, ids: dict[str, dict[int, int]]) -> int:
     """Insert a row and return its new id."""
     if unknown := row.keys() - table.c.keys():
-        raise ExportDamaged(f"a row of {table.name} has columns that are not known here: {', '.join(sorted(unknown))}")
+        raise ExportDamaged(f"a row of {table.name} has unknown columns: {', '.join(sorted(unknown))}")
     try:
         values = {name: _value(table.c[name], given, ids) for name, given in row.items() if name != "id"}
         if table.name == Decision.__tablename__:

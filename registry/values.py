@@ -1,4 +1,4 @@
-"""What the registry hands out: frozen values that outlive the session that read them."""
+"""The frozen values that the registry returns and accepts."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from registry.vocabulary import Basis, Compare, Sampling, Status, Strategy, Task
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file in MLflow's artifact store and what it must be, byte for byte."""
+    """A file in MLflow's artifact store, with the size and digest that it must have."""
 
     uri: str
     sha256: str
@@ -30,10 +30,7 @@ class ProjectRecord:
 
 @dataclass(frozen=True, slots=True)
 class NewSnapshot:
-    """Rows that were frozen and are to be recorded: SnapshotRecord says what the fields are.
-
-    `statistics` are those of each column; `golden_rows` are the features of some test rows, in the order of training.
-    """
+    """The frozen rows to record. `statistics` has one entry for each column; `golden_rows` has rows of the test set."""
 
     relation_name: str
     y_column_names: tuple[str, ...]
@@ -54,7 +51,7 @@ class NewSnapshot:
 class SnapshotRecord:
     """Frozen rows: the first `train_rows` of the artifact are for fitting, the next `test_rows` for scoring.
 
-    `hashes` is a file of 64 bits for each row, in the same order. Since `pruned_at` the files are gone, or about to go.
+    `hashes` is a file with 64 bits for each row, in the same order. After `pruned_at` the files may be gone.
     """
 
     id: int
@@ -75,11 +72,10 @@ class SnapshotRecord:
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """One candidate. `score` and `artifact` are None until it is trained, and for ever if it failed; when it was pruned
-    the score stays, and the artifact only until its file is gone. It was recorded at `created_at`, when its run began
-    to train, and was trained, failed or was cancelled at `finished_at`.
+    """A candidate. `score` and `artifact` are None unless it was trained.
 
-    `quarantine` is why no strategy may choose it, None where any may.
+    A pruned model keeps its score, and its artifact until the file is gone. `finished_at` is when the candidate was
+    trained, failed or was cancelled. `quarantine` is the reason why no strategy may choose it, None if they may.
     """
 
     id: int
@@ -102,7 +98,7 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """What is not kept of a project: the models, and the snapshots whose rows only such models were trained on."""
+    """The models of a project that are not kept, and the snapshots that only such models were trained on."""
 
     model_ids: tuple[int, ...]
     snapshot_ids: tuple[int, ...]
@@ -110,7 +106,7 @@ class Pruning:
 
 @dataclass(frozen=True, slots=True)
 class LiveModel:
-    """The model that answers for a project, and the deployment that made it live."""
+    """The live model of a project, and the number `seq` of the deployment that made it live."""
 
     id: int
     algorithm: str
@@ -125,7 +121,7 @@ class LiveModel:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRecord:
-    """One row of a project's history."""
+    """A row of a project's history."""
 
     seq: int
     strategy: Strategy
@@ -143,12 +139,12 @@ class DeploymentRecord:
 class DeployResult:
     """The result of a deploy.
 
-    `algorithm_name`, `model_id` and `score` are those of the model that is live now, the `previous_…` ones those of the
-    model that was live before (None: nothing was). `changed` is False when they are the same and no deployment was
-    added. With `planned` nothing was written: this is what would be so.
+    `algorithm_name`, `model_id` and `score` are those of the model that is live now. The `previous_…` fields are those
+    of the model that was live before, None without one. `changed` is False if both are the same and no deployment was
+    added. With `planned`, nothing was written and the fields show what a deploy would do.
 
-    `seq` and what follows are those of the deployment that made the model live. Where nothing changed that is an
-    earlier one; in a plan there is none. `warning` is what could not be proven of the model before it went live.
+    `seq` and the fields after it describe the deployment that made the model live: an earlier one if nothing changed,
+    none in a plan. `warning` says what could not be proven about the model before it went live.
     """
 
     project_name: str
@@ -170,7 +166,10 @@ class DeployResult:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a challenger is asked for. `min_rows`: fewer are not compared; it does not count for one snapshot."""
+    """The terms on which a challenger is deployed.
+
+    Models of different snapshots are compared on at least `min_rows` rows.
+    """
 
     compare: Compare = Compare.SAME_ROWS
     min_improvement: float = 0.0
@@ -181,10 +180,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a challenger was measured to be beside the model that is live.
+    """The measurements of a challenger and of the live model.
 
-    The scores, the baseline's too, are those on the compared rows; `rows_excluded` of the test rows were in a training.
-    `interval` is that of the challenger's score less the live one's. `obstacle` is why there is no comparison.
+    All scores are those on the compared rows. `rows_excluded` test rows were left out because a model was trained on
+    them. `interval` is that of the challenger's score minus the live score. `obstacle` is the reason why there is no
+    comparison.
     """
 
     basis: Basis
@@ -202,7 +202,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a rule says of a challenger, in words a person can check."""
+    """The verdict of a rule on a challenger, with a reason that a person can check."""
 
     deploy: bool
     reason: str
@@ -210,10 +210,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of a run's best candidate; `live_model_id` is the model live afterwards, None if there is none.
+    """The decision about a run's best candidate. `live_model_id` is the model that is live afterwards, if any.
 
-    `id` is that of its receipt, None where automatic_deploy is off and nothing was decided. `deployment` is the one
-    that was added, None if none was.
+    `id` is that of its receipt, None if automatic_deploy is off and nothing was decided. `deployment` is None if the
+    challenger was not deployed.
     """
 
     project_name: str
@@ -229,9 +229,9 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """The receipt of one attempt: who challenged, on which terms, what was measured, and what came of it.
+    """The receipt of one automatic deploy: the challenger, the terms, the evidence and the outcome.
 
-    `seed` is what its interval was drawn by: the id that the challenger had where it was decided.
+    `seed` is the seed of its interval: the id that the challenger had in the registry where it was decided.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""The closed sets, stored by value, and the one metric that decides for each task."""
+"""The closed sets, stored by value, and the key metric of each task."""
 
 from enum import StrEnum
 from typing import TypeVar
@@ -12,7 +12,7 @@ class Task(StrEnum):
 
 
 class Sampling(StrEnum):
-    """How test rows are taken: shuffled, shuffled with equal class shares, or the newest at the end."""
+    """The choice of test rows: at random, at random with equal class shares, or the newest, from the end."""
 
     RANDOM = "random"
     STRATIFIED = "stratified"
@@ -24,11 +24,11 @@ class Status(StrEnum):
     TRAINED = "trained"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    PRUNED = "pruned"  # its file is gone or about to go; what it scored stays for the history
+    PRUNED = "pruned"  # its file is gone or about to be deleted; its score stays for the history
 
 
 class Strategy(StrEnum):
-    """Why a model was deployed; `new_score` is the automatic rule, the others are what a person may ask for."""
+    """The strategy of a deployment; `new_score` is the automatic rule, the others are manual."""
 
     BEST_SCORE = "best_score"
     MOST_RECENT = "most_recent"
@@ -38,21 +38,21 @@ class Strategy(StrEnum):
 
 
 class Compare(StrEnum):
-    """What the automatic rule compares: both models on rows that neither was trained on, or the recorded scores."""
+    """The automatic rule compares both models on rows that neither was trained on, or their recorded scores."""
 
     SAME_ROWS = "same_rows"
     RECORDED = "recorded"
 
 
 class Basis(StrEnum):
-    """What a decision rests on; the last four keep the live model without a comparison."""
+    """The basis of a decision; the last four keep the live model without a comparison."""
 
     NOTHING_LIVE = "nothing_live"
-    QUARANTINED = "quarantined"  # what is live does not defend itself
+    QUARANTINED = "quarantined"  # the live model is in quarantine, so any challenger replaces it
     RECORDED = "recorded"
     SAME_ROWS = "same_rows"
     NOT_COMPARABLE = "not_comparable"  # too few rows, a class or a column missing, another target
-    UNREACHABLE = "unreachable"  # a file of the comparison could not be read
+    UNREACHABLE = "unreachable"  # a file for the comparison could not be read
     UNPROVEN = "unproven"  # the challenger's file does not answer as it did at training
     HELD = "held"  # the challenger is in quarantine
 
@@ -73,20 +73,8 @@ def task_named(value: str) -> Task:
     return _member("task", value, list(Task))
 
 
-def sampling_named(value: str) -> Sampling:
-    return _member("test_sampling", value, list(Sampling))
-
-
-def compare_named(value: str) -> Compare:
-    return _member("compare", value, list(Compare))
-
-
 def strategy_named(value: str) -> Strategy:
-    """A strategy that a person may ask for.
-
-    Raises:
-        UnknownValue: it is none of best_score, most_recent, rollback, specific.
-    """
+    """Return a manual strategy. Raises: UnknownValue."""
     return _member("strategy", value, [s for s in Strategy if s is not Strategy.NEW_SCORE])
 
 

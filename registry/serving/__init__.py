@@ -1,1 +1,1 @@
-"""What answers: the Predictor, input conversion, verified artifacts, the proof and the HTTP service."""
+"""Serving: the Predictor, input conversion, verified artifacts, the proof and the HTTP service."""

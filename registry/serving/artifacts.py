@@ -1,7 +1,4 @@
-"""A fitted pipeline to and from one verified skops file; MLflow's artifact store carries it. No pickle is ever loaded.
-
-Nothing heavy is imported before a file is written or read: `import registry` stays light.
-"""
+"""Load fitted pipelines from verified skops files in MLflow's artifact store. No pickle is ever loaded."""
 
 import hashlib
 import os
@@ -17,8 +14,8 @@ from registry import settings
 from registry.errors import ArtifactChanged, ArtifactMissing, ArtifactUnusable, without_credentials
 from registry.values import Artifact
 
-# Its client would wait for 7 and 120 s, and as long as a server asks for, and call home. What it prints of a server's
-# pages would stand in our JSON, and a bar for every file in a run's log.
+# MLflow's client would retry too often and too long, honour Retry-After, send telemetry, print run URLs into our JSON
+# output, and show a progress bar for every file.
 MLFLOW_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -31,13 +28,13 @@ CACHE_BYTES = 2_000_000_000
 # Python 3.11 can refuse an array's header when two threads parse one at a time (SystemError, CPython's issue 106905).
 _LOADING = Lock()
 
-# The distances of knn's trees: all but the one that holds a function.
+# The distance types of knn's trees, except the one that contains a function.
 METRICS = (
     *("BrayCurtis", "Canberra", "Chebyshev", "Dice", "Euclidean", "Hamming", "Haversine", "Jaccard", "Mahalanobis"),
     *("Manhattan", "Minkowski", "RogersTanimoto", "RussellRao", "SEuclidean", "SokalSneath"),
 )
-# What the catalogue's fitted pipelines hold beyond skops' own defaults (a test fits them all). Only this list decides:
-# what a file says of itself is never asked.
+# The types in fitted pipelines of the catalogue beyond skops' own defaults (a test fits them all). Only this list
+# decides; the types that a file declares as trusted are ignored.
 TRUSTED_TYPES = (
     "catboost.core.CatBoostClassifier",
     "catboost.core.CatBoostRegressor",
@@ -70,20 +67,20 @@ TRUSTED_TYPES = (
 
 
 def describe(path: Path, uri: str) -> Artifact:
-    """The file at `path` as it must be found again at `uri`."""
+    """Return the artifact record of the file at `path`, which will be stored at `uri`."""
     with path.open("rb") as file:
         return Artifact(uri, hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
 
 
 def load_pipeline(artifact: Artifact) -> Any:
-    """The fitted pipeline that was recorded.
+    """Return the fitted pipeline in a recorded file.
 
     Raises:
-        ArtifactMissing: the store does not have it, or cannot be reached.
-        ArtifactChanged: its size or digest is another; nothing of it was read.
-        ArtifactUnusable: it holds a type that is not in our list, or was written by libraries too different from these.
+        ArtifactMissing: the store does not have the file, or cannot be reached.
+        ArtifactChanged: the file has another size or digest; it was not loaded.
+        ArtifactUnusable: the file contains an untrusted type, or was written by incompatible library versions.
     """
-    import skops.io
+    import skops.io  # it loads scikit-learn
 
     with verified(artifact) as path, _LOADING:
         try:
@@ -95,11 +92,9 @@ def load_pipeline(artifact: Artifact) -> Any:
 
 @contextmanager
 def verified(artifact: Artifact) -> Iterator[Path]:
-    """A local file that was checked to be the artifact, byte for byte. One of a remote store is kept by its digest, so
-    that it is fetched once and is there when the store is not.
+    """Provide a local file that is the artifact, byte for byte. Raises: ArtifactMissing, ArtifactChanged.
 
-    Raises:
-        ArtifactMissing, ArtifactChanged: as `load_pipeline` says.
+    A file of a remote store is cached by its digest, so that it is fetched once and is available during an outage.
     """
     local = local_path(artifact.uri)
     if local is None:
@@ -110,13 +105,13 @@ def verified(artifact: Artifact) -> Iterator[Path]:
 
 
 def is_gone(artifact: Artifact) -> bool | None:
-    """Whether a local store has lost the file; None: it is in a remote one, which is not asked."""
+    """Return True if a local store has lost the file; None if the store is remote, which is not queried."""
     local = local_path(artifact.uri)
     return None if local is None else not local.exists()
 
 
 def bound_mlflow() -> None:
-    """MLflow's client as we want it; what is set already is left."""
+    """Set our limits for MLflow's client, except those that the environment sets already."""
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
 
@@ -134,7 +129,7 @@ def _check(path: Path, artifact: Artifact) -> None:
 
 
 def local_path(uri: str) -> Path | None:
-    """Where a file of a local store is; None for one that another machine keeps."""
+    """Return the path of a file in a local store; None if the store is remote."""
     parts = urlsplit(uri)
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
@@ -144,11 +139,11 @@ def _cached(artifact: Artifact) -> Path:
     path = folder / artifact.sha256
     with suppress(ArtifactMissing, ArtifactChanged):
         _check(path, artifact)
-        os.utime(path)  # it was used now
+        os.utime(path)  # the cache drops the files that were not used for longest
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix="fetching-") as beside:
-        fetched = _fetched(artifact.uri, beside)
+    with TemporaryDirectory(dir=folder, prefix="fetching-") as temporary:
+        fetched = _fetch(artifact.uri, temporary)
         _check(fetched, artifact)
         fetched.replace(path)
     _make_room(folder, path)
@@ -156,19 +151,19 @@ def _cached(artifact: Artifact) -> Path:
 
 
 def _make_room(folder: Path, newest: Path) -> None:
-    """The files that were not used for longest go; never the one that is about to be read."""
+    """Delete the least recently used files beyond CACHE_BYTES, but never the newest."""
     files = [(path.stat().st_mtime, path.stat().st_size, path) for path in folder.iterdir() if path.is_file()]
-    taken = sum(size for _, size, _ in files)
+    total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
-        if taken > CACHE_BYTES and path != newest:
+        if total > CACHE_BYTES and path != newest:
             path.unlink(missing_ok=True)
-            taken -= size
+            total -= size
 
 
-def _fetched(uri: str, folder: str) -> Path:
+def _fetch(uri: str, folder: str) -> Path:
     bound_mlflow()
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
+    from mlflow.artifacts import download_artifacts  # MLflow is heavy, and only needed for remote stores
+    from mlflow.exceptions import MlflowException  # as above
 
     try:
         return Path(download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=settings.tracking_uri()))

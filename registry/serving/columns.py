@@ -1,4 +1,4 @@
-"""A column of rows to predict for, converted to the type that it had at training, or refused."""
+"""Convert a column of rows to predict for to its type at training, or refuse it."""
 
 from typing import Any
 
@@ -9,13 +9,12 @@ from pandas.api import types
 from registry.errors import BadRows
 from registry.serving.features import FLOATS, Feature
 
-FLOAT32_MAX = 3.4028234663852886e38  # trees compare with float32 numbers
-EXACT_INTEGERS = 2**53  # below it, every whole number is a float64
+FLOAT32_MAX = 3.4028234663852886e38  # trees compare float32 numbers
+EXACT_INTEGERS = 2**53  # float64 holds every whole number below this exactly
 
 
 def convert_column(column: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
-    """Raises: BadRows: it has values of another type, or missing values that the model does not take."""
-
+    """Return the column with its type at training. Raises: BadRows."""
     try:
         empty = bool(column.isna().all())
         if feature.kind == "string":
@@ -26,8 +25,11 @@ def convert_column(column: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any
             converted = column.astype("float64") if empty and len(column) else _numbers(column, feature)
     except (ValueError, TypeError, OverflowError, pd.errors.OutOfBoundsDatetime) as error:
         raise BadRows(f"column {feature.name!r} cannot be read as {feature.description}: {one_line(error)}") from error
-    if not feature.gaps and converted.isna().any():
-        raise BadRows(f"column {feature.name!r} has gaps, and the model was trained with its impute set to error")
+    if not feature.nullable and converted.isna().any():
+        raise BadRows(
+            f"column {feature.name!r} has missing values, and the model was trained with its impute set to error: fill"
+            " them"
+        )
     return converted
 
 
@@ -40,7 +42,7 @@ def _numbers(column: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
         column = column.astype("float64")
     if not types.is_numeric_dtype(column) or types.is_complex_dtype(column):
         raise _other_type(column, feature)
-    if types.is_extension_array_dtype(column):  # with a mask for gaps
+    if types.is_extension_array_dtype(column):  # with a mask for missing values
         column = pd.Series(column.to_numpy("float64", na_value=np.nan), column.index)
     if types.is_integer_dtype(column) and column.dtype.kind not in feature.integers:
         column = column.astype("float64") if feature.kind in FLOATS or column.max() < EXACT_INTEGERS else column
@@ -59,18 +61,18 @@ def _dates(column: "pd.Series[Any]", feature: Feature, *, empty: bool) -> "pd.Se
     zone = feature.kind.partition("tz=")[2].rstrip("]") or None
     if not empty and (types.is_numeric_dtype(column) or types.is_bool_dtype(column)):
         raise _other_type(column, feature)
-    # Texts may have different offsets, as on two sides of a change to summer time: each says whether it has one.
-    texts = zone is not None and not empty and not types.is_datetime64_any_dtype(column)
-    if texts and all(pd.Timestamp(value).tz is not None for value in column.dropna().unique()):
-        moments = pd.to_datetime(column, format="ISO8601", utc=True)
+    # Strings may have different offsets, as before and after a change to summer time, so each is checked for one.
+    strings = zone is not None and not empty and not types.is_datetime64_any_dtype(column)
+    if strings and all(pd.Timestamp(value).tz is not None for value in column.dropna().unique()):
+        timestamps = pd.to_datetime(column, format="ISO8601", utc=True)
     else:
-        moments = pd.to_datetime(column.astype("object") if empty else column, format="ISO8601")
-    if not empty and (moments.dt.tz is not None) != (zone is not None):
-        raise BadRows(f"column {feature.name!r} was trained {'with' if zone else 'without'} a time zone: give it so")
+        timestamps = pd.to_datetime(column.astype("object") if empty else column, format="ISO8601")
+    if not empty and (timestamps.dt.tz is not None) != (zone is not None):
+        raise BadRows(f"column {feature.name!r} was trained {'with' if zone else 'without'} a time zone: do the same")
     if zone:
-        moments = moments.dt.tz_localize("UTC") if moments.dt.tz is None else moments
-        moments = moments.dt.tz_convert(zone)
-    return moments.dt.as_unit("us")
+        timestamps = timestamps.dt.tz_localize("UTC") if timestamps.dt.tz is None else timestamps
+        timestamps = timestamps.dt.tz_convert(zone)
+    return timestamps.dt.as_unit("us")
 
 
 def _other_type(column: "pd.Series[Any]", feature: Feature) -> BadRows:

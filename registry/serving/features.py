@@ -1,4 +1,4 @@
-"""The columns that a model was trained on, and so the ones that it expects."""
+"""The columns that a model was trained on and therefore expects."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,20 +13,22 @@ FLOATS = ("double", "float", "halffloat")  # as Arrow names them
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A column as it was at training: `kind` is its Arrow type; a missing value is refused where `gaps` is False.
+    """A column as it was at training. `kind` is its Arrow type; if it is not `nullable`, missing values are refused.
 
-    A column that is not `used` had no value then; it may be absent now.
+    A column that is not `used` had no value at training and may be absent.
     """
 
     name: str
     kind: str
     used: bool
-    gaps: bool
+    nullable: bool
 
     @property
     def integers(self) -> str:
-        """numpy's kinds of integers that are used unconverted; an imputer of a constant refuses numbers that its type
-        at training cannot be cast to: fractions to whole numbers, signed ones to unsigned.
+        """The numpy kinds of integers that need no conversion.
+
+        An imputer of a constant refuses numbers that cannot be cast to its type at training: fractions to whole
+        numbers, or signed to unsigned ones.
         """
         if self.kind in FLOATS:
             return ""
@@ -39,8 +41,8 @@ class Feature:
         return "dates" if self.kind.startswith("timestamp") else "numbers"
 
 
-class Features(tuple[Feature, ...]):  # noqa: SLOT001  (cached properties want a dictionary)
-    """The columns that a model expects, in the order of training, and what would be computed again for each request."""
+class Features(tuple[Feature, ...]):  # noqa: SLOT001  (cached properties need a dictionary)
+    """The columns that a model expects, in the order of training, with values that every request needs."""
 
     @cached_property
     def used(self) -> list[Feature]:
@@ -62,9 +64,9 @@ class Features(tuple[Feature, ...]):  # noqa: SLOT001  (cached properties want a
 
     @cached_property
     def columns(self) -> "pd.Index[Any]":
-        """`names` for pandas, which makes a table with them several times as fast as with a list."""
+        """`names` as an Index, from which pandas makes a table several times as fast as from a list."""
         columns = pd.Index(self.names)
-        assert columns.is_unique  # and pandas, which locks nothing, has found out before threads share it
+        assert columns.is_unique  # pandas caches this without a lock, so compute it before threads share the Index
         return columns
 
 
@@ -75,7 +77,7 @@ def features(snapshot: SnapshotRecord, model: ModelRecord) -> Features:
             column["name"],
             column["type"],
             used=model.preprocessing[column["name"]]["encode"] != "dropped",
-            gaps=model.preprocessing[column["name"]].get("impute") != "error",
+            nullable=model.preprocessing[column["name"]].get("impute") != "error",
         )
         for column in snapshot.columns
         if column["name"] not in snapshot.y_column_names

@@ -1,4 +1,4 @@
-"""What Prometheus collects from the HTTP service."""
+"""The metrics that Prometheus collects from the HTTP service."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 

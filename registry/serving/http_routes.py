@@ -50,7 +50,7 @@ def project_routes(only: str | None, predictors: Predictors, metrics: Metrics, g
 
     @router.get("", responses=_errors(guarded, 503))
     def projects() -> list[Listed]:
-        """Every project that is served, and what is live in it."""
+        """Every project that is served, with its live model."""
         summaries = (row for row in queries.projects() if only in (None, row.project_name))
         return [Listed.model_validate(row, from_attributes=True) for row in summaries]
 
@@ -61,7 +61,7 @@ def project_routes(only: str | None, predictors: Predictors, metrics: Metrics, g
         response_model=Predictions,
     )
     async def predict(name: str, rows: Rows) -> Response:
-        """Answers of the live model, all of one model."""
+        """Predictions of the live model, all of the same model."""
         batches = predictors.batches.get(name)
         if batches is None:
             batches = await run_in_threadpool(predictors.batches_of, name)
@@ -72,8 +72,8 @@ def project_routes(only: str | None, predictors: Predictors, metrics: Metrics, g
 
     @router.get("/{name:path}", responses=_errors(guarded, 404, 409, 422, 503))
     def project(name: str) -> Live:
-        """What is live in a project, and the columns that it was trained on."""
-        model, features = predictors.get(name).described()
+        """The live model of a project, and the columns that it was trained on."""
+        model, features = predictors.get(name).describe()
         columns = [FeatureColumn(name=column, type=kind) for column, kind in features]
         fields = {field: getattr(model, field) for field in Live.model_fields if field != "features"}
         return Live.model_validate({**fields, "features": columns})

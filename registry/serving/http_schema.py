@@ -1,4 +1,4 @@
-"""What the service takes and answers, in the formats of MLflow's scoring protocol; its OpenAPI page is made of it."""
+"""The requests and responses of the service, in MLflow's scoring protocol. They define the OpenAPI page."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
 class Error(BaseModel):
-    error: str = Field(description="What is wrong and what would mend it, in one line.")
+    error: str = Field(description="What is wrong and how to fix it, in one line.")
 
 
 class Split(BaseModel):
     columns: list[str]
     data: list[list[Any]]
-    index: list[Any] | None = Field(None, description="Not looked at.")
+    index: list[Any] | None = Field(None, description="Ignored.")
 
 
 class Params(BaseModel):
@@ -45,12 +45,12 @@ class Rows(BaseModel):
         return self
 
     def table(self) -> Any:
-        """As a Predictor takes them."""
+        """Return the rows in a form that a Predictor takes."""
         if self.dataframe_split is None:
             return next(rows for name in FORMATS if (rows := getattr(self, name)) is not None)
         names, data = self.dataframe_split.columns, self.dataframe_split.data
         if len(set(names)) < len(names) or any(len(row) != len(names) for row in data):
-            raise BadRows("dataframe_split has columns that are named once, and a value for each in every row")
+            raise BadRows("dataframe_split needs distinct column names, and a value for each in every row")
         return {name: [row[number] for row in data] for number, name in enumerate(names)}
 
 
@@ -63,7 +63,7 @@ class ModelName(BaseModel):
 class Predictions(BaseModel):
     predictions: list[Any] = Field(description="One for each row: a label, a number, or a list of targets.")
     model: ModelName
-    classes: list[Any] | None = Field(None, description="What the columns of probabilities are of.")
+    classes: list[Any] | None = Field(None, description="The class of each column of probabilities.")
 
 
 class FeatureColumn(BaseModel):
@@ -82,10 +82,10 @@ class Live(ModelName):
 class Listed(BaseModel):
     project_name: str
     task: Task
-    model_id: int | None = Field(description="The live model; null: none is.")
+    model_id: int | None = Field(description="The live model, or null.")
     algorithm_name: str | None
     score: float | None
-    quarantine: str | None = Field(description="Why no strategy may choose that model any more; null: any may.")
+    quarantine: str | None = Field(description="The reason why no strategy may choose that model, or null.")
 
 
 class Health(BaseModel):

@@ -1,4 +1,4 @@
-"""Rows to predict for, in any form that people have them in, converted to the frame that a pipeline was fitted on."""
+"""Convert rows to predict for, in any common form, to the frame that a pipeline was fitted on."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,20 +12,20 @@ from registry.serving.features import Features
 
 
 def aligned(rows: Any, features: Features) -> pd.DataFrame:
-    """Return the columns that a pipeline uses, with their types: n × d.
+    """Return the n × d columns that a pipeline uses, with their types at training.
 
     `rows` is a DataFrame, {column: values}, [{column: value}, …], or an n × d array or list of lists in the order of
-    training. Columns are found by name; others are left out.
+    training. Columns are found by name; additional ones are ignored.
 
     Raises:
-        MissingColumns: some are not there.
-        BadRows: they have another form, or values of another type.
+        MissingColumns: some columns are missing.
+        BadRows: the rows have another form, or values of another type.
     """
     return aligned_with_values(rows, features)[0]
 
 
 def aligned_with_values(rows: Any, features: Features) -> tuple[pd.DataFrame, np.ndarray[Any, Any] | None]:
-    """Return what `aligned` does, and the same as one array, n × d, where all of it was found to be finite numbers."""
+    """Return the same as `aligned`, and its values as one n × d array if all of them are known to be finite."""
     frame = _frame(rows, features)
     if (ready := _plain_numbers(frame, features)) is not None:
         return ready
@@ -37,8 +37,9 @@ def aligned_with_values(rows: Any, features: Features) -> tuple[pd.DataFrame, np
 
 
 def _plain_numbers(frame: pd.DataFrame, features: Features) -> tuple[pd.DataFrame, np.ndarray[Any, Any]] | None:
-    """Return the used columns where all of them are plain numbers, as nearly always; None where there is anything to
-    convert or to refuse. They are checked together, since one by one takes as long as a model does.
+    """Return the used columns if all are plain numbers; None if there is anything to convert or to refuse.
+
+    They are checked together, because one by one takes as long as a prediction.
     """
     if not features.are_numbers or not len(frame):
         return None
@@ -52,13 +53,13 @@ def _plain_numbers(frame: pd.DataFrame, features: Features) -> tuple[pd.DataFram
     kind = values.dtype.kind
     if (kind in "iu" and kind not in features.integers) or set(frame.dtypes) != {values.dtype}:
         values = values.astype(np.float64, copy=False)
-        if not -EXACT_INTEGERS < values.min() <= values.max() < EXACT_INTEGERS:  # nor a missing value
+        if not -EXACT_INTEGERS < values.min() <= values.max() < EXACT_INTEGERS:  # also refuses NaN
             return None
         frame = pd.DataFrame(values, frame.index, features.columns, copy=False)
     elif kind == "f":
         flat = values.ravel(order="K")
-        # The square of any number that is too large is, too. Not by BLAS, whose threads would disturb the model's.
-        if not np.einsum("i,i->", flat, flat, dtype=np.float64) <= FLOAT32_MAX**2:  # neither is a missing value
+        # The sum of squares is at least the square of every number. BLAS is avoided: its threads disturb the model's.
+        if not np.einsum("i,i->", flat, flat, dtype=np.float64) <= FLOAT32_MAX**2:  # also refuses NaN
             return None
     return frame, values
 
@@ -72,8 +73,8 @@ def _frame(rows: Any, features: Features) -> pd.DataFrame:
         frame = _from_list(rows, features)
     else:
         raise BadRows(
-            "rows are a DataFrame, {column: values}, [{column: value}, …] or an array in the order of training, not a"
-            f" {type(rows).__name__}"
+            "rows must be a DataFrame, {column: values}, [{column: value}, …] or an array in the order of training, not"
+            f" a {type(rows).__name__}"
         )
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
@@ -87,8 +88,8 @@ def _from_list(rows: Any, features: Features) -> pd.DataFrame:
         return _table([], names)
     if isinstance(rows[0], Mapping):
         if not all(isinstance(row, Mapping) for row in rows):
-            raise BadRows("some rows have names for their values and some have not: name all")
-        for row in rows:  # a value that was left out would become a missing one
+            raise BadRows("some rows have names for their values and some have not: give names in all")
+        for row in rows:  # an absent value is an error, not a missing value
             if missing := [feature.name for feature in features.used if feature.name not in row]:
                 raise MissingColumns(missing, list(row))
         return _table([[row[name] for name in features.names] for row in rows], features.columns)
@@ -96,14 +97,14 @@ def _from_list(rows: Any, features: Features) -> pd.DataFrame:
     if widths != {len(names)}:
         found = " or ".join("no" if width is None else str(width) for width in sorted(widths, key=str))
         raise BadRows(
-            f"rows without names have {len(names)} values each, in the order of training"
+            f"rows without names need {len(names)} values each, in the order of training"
             f" ({', '.join(names[:5])}{', …' if names[5:] else ''}); these have {found}"
         )
     return _table(rows, features.columns if len(features.used) == len(features) else names)
 
 
 def _from_columns(columns: dict[Any, Any], features: Features) -> pd.DataFrame:
-    """Convert lists of numbers by way of an array: pandas takes as long for each of them as a model does for a row."""
+    """Make a table of columns. Lists of numbers go through one array, because pandas is slow for each list."""
     values = [columns[name] for name in features.names if name in columns]
     if len(values) == len(features) and all(isinstance(each, list) for each in values):
         table = _number_array(values)
@@ -113,12 +114,10 @@ def _from_columns(columns: dict[Any, Any], features: Features) -> pd.DataFrame:
 
 
 def _number_array(lists: list[Any]) -> np.ndarray[Any, Any] | None:
-    """Return lists of one length that hold numbers alone as an array; None if they are anything else, or if the array
-    may hold other numbers.
-    """
+    """Return lists of numbers of one length as an array; None for other lists, or if the array may round numbers."""
     try:
         table = np.array(lists)
-    except (ValueError, OverflowError):  # of several lengths
+    except (ValueError, OverflowError):  # lists of several lengths
         return None
     if table.ndim != 2 or table.dtype.kind not in "if":
         return None

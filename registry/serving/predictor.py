@@ -1,12 +1,12 @@
-"""The live model's answers. An application that needs predictions needs only this."""
+"""The live model's predictions. An application that needs predictions needs only this module."""
 
 import itertools
 import logging
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -26,24 +26,24 @@ log = logging.getLogger("frontrunner")
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A live model and its pipeline: a request uses one of them from its beginning to its end."""
+    """A live model and its pipeline. A request uses the same one from beginning to end."""
 
     model: LiveModel
     served: ServedPipeline
 
 
 class Predictor:
-    """Answer for a project with the model that is live; any number of threads may use it.
+    """Predict with the live model of a project. Any number of threads may use one Predictor.
 
-    Without `refresh_seconds` the model of the beginning answers until `refresh()`. With a number, the live model is
-    looked up that often in the background, and a new one is swapped in once it is loaded: an answer is never older than
-    that, plus the time of the load. Where that fails, the old model goes on and the log says so.
+    Without `refresh_seconds` the first model answers until `refresh()`. With a number, a background thread looks up the
+    live model that often and swaps a new one in once it is loaded. If that fails, the old model keeps answering and a
+    warning is logged.
 
     Raises:
         InvalidName: no project can have that name.
         UnknownProject: there is no such project.
         NothingDeployed: it has no live model yet.
-        RegistryUnavailable, ArtifactMissing, ArtifactChanged: it cannot be found out, fetched or trusted.
+        RegistryUnavailable, ArtifactMissing, ArtifactChanged: the model cannot be looked up, fetched or trusted.
     """
 
     def __init__(self, project_name: str, refresh_seconds: float | None = None) -> None:
@@ -68,10 +68,10 @@ class Predictor:
     @property
     def features(self) -> list[tuple[str, str]]:
         """The columns of training with their Arrow types, in the order of a row without names."""
-        return self.described()[1]
+        return self.describe()[1]
 
-    def described(self) -> tuple[LiveModel, list[tuple[str, str]]]:
-        """The model and its features, both of one model."""
+    def describe(self) -> tuple[LiveModel, list[tuple[str, str]]]:
+        """Return the model and its features, both of the same model."""
         loaded = self._loaded
         return loaded.model, [(feature.name, feature.kind) for feature in loaded.served.features]
 
@@ -81,26 +81,18 @@ class Predictor:
         return _classes(self._loaded)
 
     def predict(self, rows: Any) -> np.ndarray[Any, Any]:
-        """n labels as they were trained on, or n numbers, or n × k of k targets.
+        """Return n labels or numbers, or n × k for k targets. Raises: MissingColumns, BadRows.
 
         `rows` are in any form that `registry.serving.inputs.aligned` takes.
-
-        Raises:
-            MissingColumns, BadRows: they are not like those that the model was trained on.
         """
         return self.answer(rows)[1]
 
     def predict_proba(self, rows: Any) -> np.ndarray[Any, Any]:
-        """n × classes probabilities, in the order of `classes`.
-
-        Raises:
-            MissingColumns, BadRows: as `predict`.
-            NoProbabilities: the live model has none.
-        """
+        """Return n × classes probabilities, in the order of `classes`. Raises: as `predict`, and NoProbabilities."""
         return self.answer_proba(rows)[2]
 
     def answer_proba(self, rows: Any) -> tuple[LiveModel, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return the model, its classes and their probabilities, all three of one model."""
+        """Return the model, its classes and their probabilities, all three of the same model."""
         loaded = self._loaded
         classes = _classes(loaded)
         if not hasattr(loaded.served.pipeline, "predict_proba"):
@@ -110,29 +102,26 @@ class Predictor:
         return loaded.model, classes, found
 
     def answer(self, rows: Any) -> tuple[LiveModel, np.ndarray[Any, Any]]:
-        """Return the predictions and the model that made them, even when another one goes live meanwhile."""
+        """Return the predictions and the model that made them, even if another goes live at the same time."""
         loaded = self._loaded
         return loaded.model, _answers(loaded, loaded.served.prepare(rows))
 
     def answer_all(self, requests: Sequence[Any]) -> tuple[LiveModel, list[np.ndarray[Any, Any] | Exception]]:
-        """Answer several requests by one call of one model: each with its predictions, or the error that it raises.
+        """Answer several requests by one call of one model. Each result is the predictions or that request's error.
 
-        The last digits of a number may depend on what is answered with it, as they do on the rows of one request.
+        The last digits of a number may depend on the rows that are answered with it, as within one request.
         """
         loaded = self._loaded
-        prepared = [_tried(loaded.served.prepare, rows) for rows in requests]
-        arrays = _all_answers(loaded, [X for X in prepared if isinstance(X, np.ndarray)])
-        tables = _all_answers(loaded, [X for X in prepared if not isinstance(X, np.ndarray | Exception)])
-        return loaded.model, [
-            X if isinstance(X, Exception) else next(arrays if isinstance(X, np.ndarray) else tables) for X in prepared
-        ]
+        results = [_result_or_error(loaded.served.prepare, rows) for rows in requests]
+        for kind in (np.ndarray, pd.DataFrame):
+            positions = [position for position, X in enumerate(results) if isinstance(X, kind)]
+            answers = _answers_of_each(loaded, [results[position] for position in positions])
+            for position, answer in zip(positions, answers, strict=True):
+                results[position] = answer
+        return loaded.model, results
 
     def refresh(self) -> LiveModel:
-        """Answer with the model that is live now; on any error with the one before.
-
-        Raises:
-            As a new Predictor.
-        """
+        """Answer with the model that is live now; after an error, keep the old one. Raises: as a new Predictor."""
         with self._refreshing:
             model, before = queries.live_deployment(self._project_name), self._loaded
             if model.id == before.model.id:
@@ -148,7 +137,7 @@ class Predictor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 
@@ -166,23 +155,21 @@ def _answers(loaded: LoadedModel, X: Any) -> np.ndarray[Any, Any]:
     return np.empty((0, targets) if targets > 1 else 0, kind)
 
 
-def _all_answers(loaded: LoadedModel, Xs: list[Any]) -> Iterator[Any]:
-    """Return the answers to each of `Xs`, all of one kind, by one call for all of them; or what it alone raises."""
-    together = _tried(lambda: _answers(loaded, _below(Xs))) if len(Xs) > 1 else None
-    if together is None or isinstance(together, Exception):  # one of them may be what the model cannot take
-        return iter([_tried(_answers, loaded, X) for X in Xs])
-    ends = itertools.accumulate(map(len, Xs))
-    return iter([together[end - len(X) : end] for X, end in zip(Xs, ends, strict=True)])
+def _answers_of_each(loaded: LoadedModel, Xs: list[Any]) -> list[Any]:
+    """Return the answers or the error of each of `Xs`, which are of one kind, by one call for all if possible."""
+    if len(Xs) > 1:
+        with suppress(Exception):  # one of them may be invalid: each is then answered alone
+            joined = np.concatenate(Xs) if isinstance(Xs[0], np.ndarray) else pd.concat(Xs, ignore_index=True)
+            answers = _answers(loaded, joined)
+            ends = itertools.accumulate(map(len, Xs))
+            return [answers[end - len(X) : end] for X, end in zip(Xs, ends, strict=True)]
+    return [_result_or_error(_answers, loaded, X) for X in Xs]
 
 
-def _below(Xs: list[Any]) -> Any:
-    return np.concatenate(Xs) if isinstance(Xs[0], np.ndarray) else pd.concat(Xs, ignore_index=True)
-
-
-def _tried(work: Callable[..., Any], *arguments: Any) -> Any:
+def _result_or_error(work: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return work(*arguments)
-    except Exception as error:  # noqa: BLE001  (whose request it is will be told)
+    except Exception as error:  # noqa: BLE001  (it is raised for the request that it belongs to)
         return error
 
 
@@ -193,7 +180,7 @@ def _classes(loaded: LoadedModel) -> np.ndarray[Any, Any]:
 
 
 def _follow(predictor: "weakref.ref[Predictor]", seconds: float, stop: Event) -> None:
-    """Refresh until the predictor is closed, or nobody has it any more."""
+    """Refresh until the predictor is closed or garbage collected."""
     reported = ""
     while not stop.wait(seconds):
         alive = predictor()
@@ -202,10 +189,10 @@ def _follow(predictor: "weakref.ref[Predictor]", seconds: float, stop: Event) ->
         before = alive.model
         try:
             after = alive.refresh()
-        except Exception as error:  # noqa: BLE001  (whatever it is, the loaded model goes on)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the loaded model keeps answering)
             known = str(error) if isinstance(error, FrontrunnerError) else f"{type(error).__name__}: {error}"
             if known != reported:  # an outage is logged once
-                log.warning("model %d goes on answering for %r: %s", before.id, before.project_name, known)
+                log.warning("model %d keeps answering for %r: %s", before.id, before.project_name, known)
             reported = known
         else:
             reported = ""

@@ -1,4 +1,4 @@
-"""A model is shown to answer as it did at training before it goes live."""
+"""Prove that a model answers as it did at training, before it goes live."""
 
 import logging
 from typing import Any
@@ -17,8 +17,8 @@ from registry.values import ModelRecord
 log = logging.getLogger("frontrunner")
 
 PROOF_SECONDS = 60
-# Another machine's arithmetic may differ in the last digits: by a millionth of how far the answers are apart, or by a
-# few of the smallest steps that the model's own type of number has there.
+# Another machine's arithmetic may differ in the last digits: by a millionth of the spread of the answers, or by a few
+# of the smallest steps of the model's number type.
 TOLERANCE = 1e-6
 LAST_PLACES = 16
 NOT_COMPARED = (
@@ -30,17 +30,17 @@ def prove(model: ModelRecord) -> str | None:
     """Verify the model's file, load it, and let it answer the golden rows again, within PROOF_SECONDS.
 
     Returns:
-        A warning where there are no golden rows, so that no answers could be compared.
+        A warning if there are no golden rows to compare answers for, else None.
 
     Raises:
-        ArtifactMissing, ArtifactChanged, ArtifactUnusable: as `artifacts.load_pipeline` says, or it took too long.
-        Unproven: it answers otherwise than at training.
+        ArtifactMissing, ArtifactChanged, ArtifactUnusable: as in `artifacts.load_pipeline`, or it took too long.
+        Unproven: the answers differ from those at training.
     """
     try:
         compared = with_timeout(PROOF_SECONDS, f"proof of model {model.id}", lambda: _compare_answers(model))
     except TimeoutError as error:
         where = model.artifact.uri if model.artifact else "its file"
-        raise ArtifactMissing(f"{where} could not be read and tried within {PROOF_SECONDS:g} s") from error
+        raise ArtifactMissing(f"{where} could not be loaded and tested within {PROOF_SECONDS:g} s") from error
     if compared:
         return None
     log.warning("model %d: %s", model.id, NOT_COMPARED)
@@ -48,14 +48,13 @@ def prove(model: ModelRecord) -> str | None:
 
 
 def golden_answers(pipeline: Any, columns: Features, rows: list[list[Any]]) -> list[Any]:
-    """Return a pipeline's answers for rows without names, in the order of training: labels, numbers, or lists of
-    them."""
+    """Return a pipeline's answers for rows without names: labels, numbers, or lists of them."""
     answers: list[Any] = pipeline.predict(aligned(rows, columns)).tolist() if rows else []
     return answers
 
 
 def _compare_answers(model: ModelRecord) -> int:
-    """Return how many answers are as they were at training. Raises: as `prove`."""
+    """Return the number of answers that are equal to those at training. Raises: as `prove`."""
     if model.artifact is None:
         raise Unproven(f"model {model.id} was never saved")
     pipeline = load_pipeline(model.artifact)
@@ -77,8 +76,7 @@ def _compare_answers(model: ModelRecord) -> int:
 
 
 def served_answers(served: ServedPipeline, rows: list[list[Any]]) -> np.ndarray[Any, Any]:
-    """Return the answers as the model will give them when it is live: rows with missing values may take another way
-    through its pipeline than those without."""
+    """Return the answers as when serving, where rows with missing values may take another way through the pipeline."""
     parts = [[number for number, row in enumerate(rows) if (None in row) is missing] for missing in (False, True)]
     answers = [np.asarray(served.predict(served.prepare([rows[number] for number in part]))) for part in parts if part]
     order = np.argsort([number for part in parts for number in part])
@@ -86,10 +84,10 @@ def served_answers(served: ServedPipeline, rows: list[list[Any]]) -> np.ndarray[
 
 
 def is_same(found: np.ndarray[Any, Any], expected: list[Any]) -> bool:
-    """Compare answers with those of training: labels have to be equal, numbers within a tolerance.
+    """Compare answers with those at training: labels must be equal, numbers must be within a tolerance.
 
-    The tolerance is relative to how far each target's expected answers are apart, or where they are all the same to the
-    answer itself; so models of any scale are held to it. A NaN equals nothing.
+    The tolerance is relative to the spread of each target's expected answers, or to the answer itself if all are the
+    same, so it fits models of any scale. A NaN equals nothing.
     """
     if found.dtype.kind != "f":
         return bool(found.tolist() == expected)
@@ -100,13 +98,13 @@ def is_same(found: np.ndarray[Any, Any], expected: list[Any]) -> bool:
     if known.dtype.kind not in "iuf" or known.shape != found.shape:
         return False
     known = known.astype(np.float64)
-    with np.errstate(all="ignore"):  # infinite ones have no distance
+    with np.errstate(all="ignore"):  # infinite answers have no distance
         close = np.abs(found - known) <= _tolerance(known, found.dtype)
     return bool((close | (found == known)).all())
 
 
 def _tolerance(known: np.ndarray[Any, Any], answered_in: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Return how far from each of the known answers another may be; NaN where that one is not finite."""
+    """Return the tolerance for each known answer; NaN if the answer is not finite."""
     finite = np.where(np.isfinite(known), known, np.nan)
     spread = TOLERANCE * np.fmax.reduce(finite, axis=0) - TOLERANCE * np.fmin.reduce(finite, axis=0)
     relative = np.where(spread > 0, spread, TOLERANCE * np.abs(finite))

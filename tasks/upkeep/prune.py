@@ -50,7 +50,7 @@ def prune(project_name: str, keep: Keep, *, dry_run: bool = False) -> PruneResul
         UnknownProject: there is no such project.
     """
     if dry_run:
-        taken = retention.planned(project_name, keep)
+        taken = retention.plan_prune(project_name, keep)
         return PruneResult(project_name, taken.model_ids, taken.snapshot_ids, planned=True)
     taken = lifecycle.prune(project_name, keep)
     left: list[str] = []

@@ -20,14 +20,16 @@ from tests.support.story import Story
 
 FEATURES = Features(
     (
-        Feature("number", "double", used=True, gaps=True),
-        Feature("whole", "int64", used=True, gaps=False),
-        Feature("color", "string", used=True, gaps=True),
-        Feature("day", "timestamp[us]", used=True, gaps=True),
-        Feature("moment", "timestamp[us, tz=Europe/Zurich]", used=True, gaps=True),
+        Feature("number", "double", used=True, nullable=True),
+        Feature("whole", "int64", used=True, nullable=False),
+        Feature("color", "string", used=True, nullable=True),
+        Feature("day", "timestamp[us]", used=True, nullable=True),
+        Feature("moment", "timestamp[us, tz=Europe/Zurich]", used=True, nullable=True),
     )
 )
-NUMBERS = Features(Feature(name, "double", used=name != "unused", gaps=True) for name in ("number", "unused", "whole"))
+NUMBERS = Features(
+    Feature(name, "double", used=name != "unused", nullable=True) for name in ("number", "unused", "whole")
+)
 GOOD = {"number": 0.5, "whole": 1, "color": "red", "day": "2026-01-01", "moment": "2026-01-01T00:00:00+01:00"}
 VALUE = SCALAR | JSON | st.sampled_from([*GOOD.values(), "9999-12-31", "0000-00-00", "2026-13-45T99:99", "\ud800"])
 RECORD = st.fixed_dictionaries({name: st.just(value) | VALUE for name, value in GOOD.items()})
@@ -58,7 +60,7 @@ def test_any_values_in_any_form() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_numbers_in_any_form_are_the_table_that_they_are_column_by_column(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take a shorter way, on which all tables share their columns."""
-    shorter = inputs._as_it_is
+    shorter = inputs._plain_numbers
     outcomes = {"taken": 0, "refused": 0}
     number = st.floats(width=32) | st.integers(-(2**70), 2**70) | st.none() | SCALAR
     record = st.fixed_dictionaries({"number": number, "whole": number}, optional={"unused": number, "other": number})
@@ -70,9 +72,9 @@ def test_numbers_in_any_form_are_the_table_that_they_are_column_by_column(monkey
     @example([{"whole": 1, "number": 2.0}])
     @example([[1.0, 2.0, 3.0]])
     def check(rows: Any) -> None:
-        monkeypatch.setattr(inputs, "_as_it_is", shorter)
+        monkeypatch.setattr(inputs, "_plain_numbers", shorter)
         frame = refused_or(lambda: aligned(rows, NUMBERS))
-        monkeypatch.setattr(inputs, "_as_it_is", lambda *_: None)
+        monkeypatch.setattr(inputs, "_plain_numbers", lambda *_: None)
         slow = refused_or(lambda: aligned(rows, Features(NUMBERS)))
         outcomes["refused" if frame is None else "taken"] += 1
         assert (frame is None) is (slow is None)
@@ -84,7 +86,7 @@ def test_numbers_in_any_form_are_the_table_that_they_are_column_by_column(monkey
     assert min(outcomes.values()) > 0, outcomes
     assert NUMBERS.columns.tolist() == NUMBERS.names == ["number", "whole"]
     assert NUMBERS.columns.name is None
-    monkeypatch.setattr(inputs, "_as_it_is", shorter)
+    monkeypatch.setattr(inputs, "_plain_numbers", shorter)
     assert aligned([{"whole": 1, "unused": 0, "number": 2.0}], NUMBERS).to_numpy().tolist() == [[2, 1]], "by name"
 
 

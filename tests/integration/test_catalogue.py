@@ -80,7 +80,7 @@ def test_its_model_alone_answers_as_the_whole_pipeline(task: Task, name: str, hy
     train, test = X[: len(given.y_train)], X[len(given.y_train) :]
     pipeline = trained(task, name, hyperparams, Rows(train, given.y_train, test, given.y_test))
     kind = "int64" if task is Task.CLASSIFICATION else "double"
-    ours = ServedPipeline(pipeline, Features(Feature(column, kind, used=True, gaps=True) for column in numbers))
+    ours = ServedPipeline(pipeline, Features(Feature(column, kind, used=True, nullable=True) for column in numbers))
     by_rows = pd.DataFrame(np.ascontiguousarray(test.to_numpy()), columns=numbers, copy=False)
     for asked in (test, by_rows, test.head(1), test.astype("float32"), test.round().astype("int64")):
         alone, table = ours.prepare(asked), aligned(asked, ours.features)

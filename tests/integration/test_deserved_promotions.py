@@ -400,7 +400,7 @@ class TestADeployProvesItself:
         file_of(target).unlink()
         os.mkfifo(file_of(target))  # whoever opens it waits for ever
         monkeypatch.setattr(proof, "PROOF_SECONDS", 0.5)
-        with pytest.raises(ArtifactMissing, match=r"could not be read and tried within 0.5 s"):
+        with pytest.raises(ArtifactMissing, match=r"could not be loaded and tested within 0.5 s"):
             by_step("rollback")
         assert live() == now_live.id
 

@@ -158,7 +158,7 @@ class TestRows:
             preprocess={"number": {"impute": "error"}},
         )
         assert len(Predictor("filled").predict(filled)) == 60
-        with pytest.raises(BadRows, match="'number' has gaps"):
+        with pytest.raises(BadRows, match="'number' has missing values"):
             Predictor("filled").predict(stones())
 
     def test_joint_targets_and_a_regression_has_no_probabilities(self, prefect: str, mlflow_store: Path) -> None:
@@ -274,7 +274,7 @@ class TestDeploysMeanwhile:
             rows = self.rows()
             with monkeypatch.context() as away:
                 away.setenv("REGISTRY_URL", "postgresql://127.0.0.1:1/away")
-                until(lambda: "goes on answering" in caplog.text)
+                until(lambda: "keeps answering" in caplog.text)
                 assert (predictor.predict(rows) == before).all()
                 started = monotonic()
                 with pytest.raises(RegistryUnavailable):

@@ -98,7 +98,9 @@ def test_another_version_is_told_what_to_do(registry_url: str, version: str, men
         queries.projects()
 
 
-@pytest.mark.parametrize(("version", "said"), [("0000", "is not one that"), ("9999", "upgrade Frontrunner itself")])
+@pytest.mark.parametrize(
+    ("version", "said"), [("0000", "is unknown, so it cannot be upgraded"), ("9999", "upgrade Frontrunner itself")]
+)
 def test_a_version_that_cannot_be_upgraded_is_said(registry_url: str, version: str, said: str) -> None:
     session.upgrade()
     _execute(registry_url, f"UPDATE {VERSION_TABLE} SET version_num = '{version}'")
@@ -108,7 +110,7 @@ def test_a_version_that_cannot_be_upgraded_is_said(registry_url: str, version: s
 
 def test_a_database_of_somebody_elses_is_left_alone(registry_url: str) -> None:
     _execute(registry_url, "CREATE TABLE projects (title TEXT)")
-    with pytest.raises(RegistryUnavailable, match="has tables of its own named projects"):
+    with pytest.raises(RegistryUnavailable, match="has other tables named projects"):
         queries.projects()
 
 

@@ -90,7 +90,7 @@ class TestWhatIsKept:
         for score in (0.1, 0.2, 0.9, 0.3):
             story.new_snapshot()
             story.trained(score)
-        planned = retention.planned(story.project, LITTLE)
+        planned = retention.plan_prune(story.project, LITTLE)
         assert set(statuses(story).values()) == {"trained"}
         assert lifecycle.prune(story.project, LITTLE) == planned
         assert (planned.model_ids, len(planned.snapshot_ids)) == ((1, 2), 2)

@@ -189,7 +189,7 @@ class TestErrors:
             ("iris", {"rows": []}, 422, "rows: Extra inputs"),
             ("iris", [], 422, "the body is a JSON object"),
             ("iris", good | {"params": {"probabilities": "yes"}}, 422, "params.probabilities"),
-            ("iris", {"dataframe_split": {"columns": ["a", "a"], "data": []}}, 422, "named once"),
+            ("iris", {"dataframe_split": {"columns": ["a", "a"], "data": []}}, 422, "distinct column names"),
             ("iris", {"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}, 422, "a value for each"),
         ]
         for name, body, status, said in expected:

@@ -45,7 +45,7 @@ def fitted(
     types = {name: str(given[name].dtype) for name in given}
     kinds = {name: {**TRAINED, "str": "string"}.get(kind, kind) for name, kind in types.items()}
     columns = (
-        Feature(name, kinds[name], used=choice["encode"] != "dropped", gaps=choice.get("impute") != "error")
+        Feature(name, kinds[name], used=choice["encode"] != "dropped", nullable=choice.get("impute") != "error")
         for name, choice in chosen.items()
     )
     return ServedPipeline(pipeline.fit(given, np.arange(len(given), dtype=float)), Features(columns))
@@ -161,7 +161,7 @@ def test_the_proof_before_a_deploy_asks_rows_with_gaps_and_without_in_their_own_
 
 def test_another_pipeline_is_asked_as_a_whole() -> None:
     model = DummyRegressor().fit(numbers(), np.arange(12.0))
-    ours = ServedPipeline(model, Features(Feature(name, "double", used=True, gaps=True) for name in NAMES))
+    ours = ServedPipeline(model, Features(Feature(name, "double", used=True, nullable=True) for name in NAMES))
     assert ours.predict(ours.prepare(numbers())).tolist() == [5.5] * 12
 
 
