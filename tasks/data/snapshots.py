@@ -123,7 +123,7 @@ def check_choices(request: TrainingRequest, features: pa.Table | pd.DataFrame) -
         if name not in names:
             raise UnknownColumn(name, request.relation_name, names)
     frame = features if isinstance(features, pd.DataFrame) else _columns_to_check(request, features)
-    resolved(frame, request.preprocess, takes_gaps=True)
+    resolved(frame, request.preprocess, allow_missing=True)
 
 
 def _columns_to_check(request: TrainingRequest, features: pa.Table) -> pd.DataFrame:
