@@ -1,4 +1,4 @@
-"""Each parameter of a flow and of its command, defined once: its type, default, description and limits.
+"""The parameters of flows and commands, each defined once: its type, default, description and limits.
 
 A flow's signature, Prefect's form, the command's options and the validation are all derived from these classes.
 """
@@ -15,7 +15,7 @@ from tasks.estimators.algorithms import AlgorithmName
 from tasks.validation import STRICT, Described
 
 DEFAULT_TEST_SIZE = 0.25
-MOST_STEPS = MOST_KEPT = 1_000_000  # as good as all
+MAX_STEPS = MAX_KEPT = 1_000_000  # in practice all
 # Headings in the help of the command.
 ROWS, CANDIDATES, DEPLOYMENT, PROMOTION = "Rows", "Candidates", "Deployment", "Promotion"
 
@@ -108,7 +108,9 @@ class TrainParameters:
         list[AlgorithmName] | None,
         BeforeValidator(_listed),
         Described(
-            "What to train. If left out, linear, random_forest and xgboost.", "a list of names", panel=CANDIDATES
+            "The algorithms to train. If left out, linear, random_forest and xgboost.",
+            "a list of names",
+            panel=CANDIDATES,
         ),
     ] = None
     hyperparams: Annotated[
@@ -266,7 +268,7 @@ class RollbackParameters:
     steps: Annotated[
         int,
         Ge(1),
-        Le(MOST_STEPS),
+        Le(MAX_STEPS),
         Described(
             "How many models to go back, in the order in which they were last live.",
             "how many models to go back, 1 or more",
@@ -323,12 +325,12 @@ class KeepParameters:
     keep_deployments: Annotated[
         int,
         Ge(1),
-        Le(MOST_KEPT),
+        Le(MAX_KEPT),
         Described("How many of the newest deployments keep their models.", "a whole number, 1 or more"),
     ] = 10
     keep_models: Annotated[
         int,
         Ge(1),
-        Le(MOST_KEPT),
+        Le(MAX_KEPT),
         Described("How many of the newest trained models stay, and how many of the best.", "a whole number, 1 or more"),
     ] = 20

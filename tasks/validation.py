@@ -1,4 +1,4 @@
-"""Strict validation of parameters that a class defines, and the one translation of pydantic's errors into ours."""
+"""Strictly validate parameters that a class defines, and translate pydantic's errors into ours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -21,8 +21,8 @@ T = TypeVar("T")
 class Described:
     """The description of a parameter.
 
-    `must` completes the sentence "NAME is …" in the error for a wrong value. `panel` is the heading in the help of the
-    command.
+    `must` completes the sentence "NAME is …, not VALUE" in the error for a wrong value. `panel` is the heading in the
+    command's help.
     """
 
     text: str
@@ -32,9 +32,10 @@ class Described:
 
 
 class Definition(NamedTuple):
-    """A parameter as its class defines it. `annotation` is without None, `choices` are those of a closed set.
+    """A parameter as its class defines it.
 
-    A required parameter has the default `dataclasses.MISSING`.
+    `annotation` is without None. `choices` is empty unless the values are a closed set. The default of a required
+    parameter is `dataclasses.MISSING`.
     """
 
     name: str
@@ -45,17 +46,17 @@ class Definition(NamedTuple):
 
 
 def definitions(kind: type[Any]) -> dict[str, Definition]:
-    """Return the parameters of a class of parameters by name, in the order of the contract."""
+    """Return the parameters that a class defines by name, in the order of the contract."""
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: _definition(field.name, hints[field.name], field.default) for field in fields(kind)}
 
 
 def check(kind: type[T], given: Mapping[str, Any], of: str = "", unknown: str = "parameter") -> T:
-    """Return the parameters as an instance of their class. Where the default is None, an empty text or list means None.
+    """Return the given values as an instance of the class. An empty text or list means a default of None.
 
     Raises:
-        InvalidInput: a value has the wrong type or is out of range; nothing is coerced.
-        UnknownValue: a value is not among the choices, or there is no such parameter.
+        InvalidInput: a value has the wrong type or is out of range. Nothing is coerced.
+        UnknownValue: a value is not among the choices, or a parameter does not exist.
     """
     known = definitions(kind)
     for name in given:

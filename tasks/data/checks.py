@@ -1,4 +1,4 @@
-"""Check the rows of a relation: what cannot be trained on is refused in one line before anything is recorded."""
+"""Refuse rows that cannot be trained on, with an error of one line, before anything is recorded."""
 
 import logging
 import math
@@ -20,17 +20,18 @@ MAX_EXACT_INT = 2**53  # above it, not every whole number is a float
 def checked_rows(table: pa.Table, relation_name: str, y_column_names: tuple[str, ...], task: Task) -> pa.Table:
     """Return the rows with plain column types: numbers, booleans as 0 and 1, text and timestamps.
 
-    What can be trained on but is likely a mistake is logged as a warning.
+    Likely mistakes that do not prevent a training are logged as warnings.
 
     Raises:
-        BadData: they cannot be trained on.
+        BadData: the rows cannot be trained on.
     """
     _check_shape(table, relation_name, y_column_names)
     columns = []
     for name in table.column_names:
-        target, where = name in y_column_names, f"column {name!r} of {relation_name}"
-        column = _plain(table[name], where, keep_booleans=target and task is Task.CLASSIFICATION)
-        if target:
+        is_target = name in y_column_names
+        where = f"column {name!r} of {relation_name}"
+        column = _plain(table[name], where, keep_booleans=is_target and task is Task.CLASSIFICATION)
+        if is_target:
             _check_target(column, name, relation_name, task)
         columns.append(column)
     plain = pa.table(columns, names=table.column_names)
@@ -39,43 +40,49 @@ def checked_rows(table: pa.Table, relation_name: str, y_column_names: tuple[str,
 
 
 def check_strata(labels: np.ndarray[Any, Any], k: int, task: Task) -> None:
-    """Raises: BadData: a class cannot be on both sides of a stratified split."""
+    """Raise BadData if a class cannot be on both sides of a stratified split."""
     if task is Task.REGRESSION:
-        raise BadData("test_sampling 'stratified' is for classification: use random or last")
+        raise BadData("test_sampling 'stratified' is for classification: choose random or last")
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
         raise BadData(
-            f"class {_shown(classes[counts.argmin()])} has one row and cannot be both fitted and tested: use"
-            " test_sampling random, or leave it out"
+            f"class {classes[counts.argmin()].item()!r} has one row, and a stratified split needs two: choose"
+            " test_sampling random, or leave the row out"
         )
     if min(k, len(labels) - k) < len(classes):
         raise BadData(
-            f"{k} test rows cannot hold each of {len(classes)} classes: a larger test_size, or sampling random"
+            f"{k} test rows cannot hold each of {len(classes)} classes: change test_size, or choose test_sampling"
+            " random"
         )
 
 
 def check_sides(train: np.ndarray[Any, Any], test: np.ndarray[Any, Any], task: Task, where: str) -> None:
-    """Raises: BadData: a single class, or a constant target, would make training or its score meaningless."""
+    """Raise BadData if the training rows have a single class, or the test rows a constant target."""
     if task is Task.CLASSIFICATION and len(np.unique(train)) < 2:
-        raise BadData(f"the training rows of {where} have a single class, {_shown(train[0])}: nothing to tell apart")
+        raise BadData(
+            f"the training rows of {where} have a single class, {train[0].item()!r}: add rows of other classes"
+        )
     if task is Task.REGRESSION and (test == test[0]).all():
-        raise BadData(f"every test row of {where} has the target {_shown(test[0])}, so R2 means nothing there")
+        raise BadData(
+            f"every test row of {where} has the target {test[0].item()!r}, so R2 is undefined: choose other test rows"
+        )
+
+
+def refuse_duplicate_columns(names: list[str], relation_name: str) -> None:
+    if duplicates := [name for name, count in Counter(names).items() if count > 1]:
+        raise BadData(f"{relation_name} has two columns named {duplicates[0]!r}: rename one")
 
 
 def _check_shape(table: pa.Table, relation_name: str, y_column_names: tuple[str, ...]) -> None:
     names = table.column_names
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise BadData(f"{relation_name} has two columns named {twice[0]!r}: rename one")
+    refuse_duplicate_columns(names, relation_name)
     for name in y_column_names:
         if name not in names:
             raise UnknownColumn(name, relation_name, names)
     if table.num_rows < 4:
-        raise BadData(
-            f"{relation_name} has {table.num_rows} rows: at least 4 are needed, to fit on some and test on others"
-        )
+        raise BadData(f"{relation_name} has {table.num_rows} rows: at least 4 are needed for training and testing")
     if len(names) == len(y_column_names):
-        raise BadData(f"{relation_name} has no column beside the target: there is nothing to predict it from")
+        raise BadData(f"{relation_name} has no column besides the target: add columns to predict it from")
 
 
 def _plain(column: "pa.ChunkedArray[Any]", where: str, *, keep_booleans: bool = False) -> "pa.ChunkedArray[Any]":
@@ -92,12 +99,12 @@ def _plain(column: "pa.ChunkedArray[Any]", where: str, *, keep_booleans: bool = 
         return column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False)
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         return _plain_numbers(column, where)
-    raise BadData(f"{where} holds {kind} values: give numbers, booleans, text or dates, or leave it out")
+    raise BadData(f"{where} holds {kind} values: cast it to numbers, booleans, text or dates, or leave it out")
 
 
 def _plain_numbers(column: "pa.ChunkedArray[Any]", where: str) -> "pa.ChunkedArray[Any]":
     if types.is_decimal(column.type):
-        log.warning("%s holds decimals: they are read as floats of 15 digits", where)
+        log.warning("%s holds decimals, which are converted to floats of 15 digits", where)
         column = column.cast(pa.float64())
     if types.is_float16(column.type):
         column = column.cast(pa.float32())
@@ -108,12 +115,12 @@ def _plain_numbers(column: "pa.ChunkedArray[Any]", where: str) -> "pa.ChunkedArr
     if largest > float(np.finfo(np.float32).max):
         raise BadData(f"{where} has values that are infinite or beyond 3.4e38: fix the rows")
     if types.is_integer(column.type) and largest > MAX_EXACT_INT:
-        log.warning("%s holds whole numbers above 2^53: read as floats, they lose their last digits", where)
+        log.warning("%s holds integers above 2^53, which lose their last digits when converted to floats", where)
     return column.cast(pa.float64(), safe=False) if types.is_uint64(column.type) else column
 
 
 def _largest(column: "pa.ChunkedArray[Any]") -> float:
-    """Return the largest absolute value, 0 if there is none, NaN if there is one; numpy is faster at it than Arrow."""
+    """Return the largest absolute value: 0 without values, NaN if any is NaN. NumPy is faster at this than Arrow."""
     values = column.drop_null() if column.null_count else column
     parts = [chunk.to_numpy() for chunk in values.chunks if len(chunk)]
     ends = [end.item() for part in parts for end in (part.min(), part.max())]
@@ -123,10 +130,10 @@ def _largest(column: "pa.ChunkedArray[Any]") -> float:
 def _check_target(column: "pa.ChunkedArray[Any]", name: str, relation_name: str, task: Task) -> None:
     if column.null_count:
         raise BadData(
-            f"{column.null_count} of {len(column)} rows of {relation_name} have no {name!r}: leave those rows out"
+            f"{column.null_count} of {len(column)} rows of {relation_name} have no {name!r}: fill or remove them"
         )
     if types.is_timestamp(column.type):
-        raise BadData(f"{name!r} of {relation_name} is a date: predict a number, such as the days until then")
+        raise BadData(f"{name!r} of {relation_name} is a date: predict a number instead, such as the days until then")
     if task is Task.REGRESSION and types.is_large_string(column.type):
         raise BadData(
             f"{name!r} of {relation_name} is text, and regression predicts numbers: cast it, or train a classification"
@@ -139,7 +146,6 @@ def _check_target(column: "pa.ChunkedArray[Any]", name: str, relation_name: str,
 
 
 def _warn_of_likely_mistakes(table: pa.Table, relation_name: str, y_column_names: tuple[str, ...]) -> None:
-    targets = [table[name] for name in y_column_names]
     empty, constant = [], []
     for name in table.column_names:
         column = table[name]
@@ -149,17 +155,12 @@ def _warn_of_likely_mistakes(table: pa.Table, relation_name: str, y_column_names
             empty.append(name)
         elif not column.null_count and compute.all(compute.equal(column, column[0])).as_py():
             constant.append(name)
-        elif any(column.equals(target) for target in targets):
-            log.warning("column %r of %s equals the target: a score from it means little", name, relation_name)
+        elif any(column.equals(table[target]) for target in y_column_names):
+            log.warning("column %r of %s equals the target: leave it out for a meaningful score", name, relation_name)
     for names, problem in (
         (empty, "has no value and is dropped"),
-        (constant, "has one value: nothing to learn from it"),
+        (constant, "has one value and cannot help to predict"),
     ):
         if names:
-            others = f" (so do {len(names) - 1} others)" if names[1:] else ""
+            others = f" (also {len(names) - 1} others)" if names[1:] else ""
             log.warning("column %r of %s %s%s", names[0], relation_name, problem, others)
-
-
-def _shown(value: Any) -> str:
-    """Return a label as a person would write it, whether it is numpy's or Python's."""
-    return repr(value.item() if hasattr(value, "item") else value)

@@ -1,4 +1,4 @@
-"""Read tables and views of databases: those of DuckDB by its own package, others by SQLAlchemy."""
+"""Read tables and views of databases: of DuckDB with its own package, of others with SQLAlchemy."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,15 +15,14 @@ from registry.schema import VERSION_TABLE
 from tasks.data import files
 from tasks.data.messages import listed, one_line, readable
 
-READ_ROWS = 10_000  # fetched from a database at a time: as Python objects they take many times their size
-DUCKDB = "duckdb:///"  # the prefix of URLs that need no driver of SQLAlchemy's
+READ_ROWS = 10_000  # fetched at a time, because Python objects take many times the memory of Arrow's columns
+DUCKDB = "duckdb:///"  # the prefix of URLs that need no SQLAlchemy driver
 
 
 def read_table(source: str, url: str, name: str) -> pa.Table:
     if url.startswith(DUCKDB):
         with _duckdb_table(source, url, name) as relation:
             return relation.to_arrow_table()
-    # Concatenating does not copy.
     return pa.concat_tables(list(_sql_parts(source, url, name)), promote_options="permissive")
 
 
@@ -37,10 +36,9 @@ def table_parts(source: str, url: str, name: str) -> Iterator[pa.Table]:
 
 @contextmanager
 def database(source: str, url: str, name: str, *, write: bool = False) -> Iterator[Engine]:
-    """Open the engine of a source; an error of the database is one line without the address.
+    """Open the engine of a source, and translate the database's errors into one line without the address.
 
-    Unless it is opened to write, SQLite and PostgreSQL refuse everything that would change something, such as a view's
-    function.
+    Without `write`, SQLite and PostgreSQL refuse every change, including one by a function that a view calls.
     """
     engine = _engine(source, url)
     if not write and engine.dialect.name == "sqlite":
@@ -50,17 +48,18 @@ def database(source: str, url: str, name: str, *, write: bool = False) -> Iterat
         yield engine if write else engine.execution_options(postgresql_readonly=True)
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
-        reason += "; reading it would write, and a source is only read" if not write and _would_write(reason) else ""
+        if not write and ("read-only transaction" in reason or "readonly database" in reason):
+            reason += "; reading it would write, which a source must not"
         kind = SourceUnavailable if isinstance(error, OperationalError) else BadData
         raise kind(f"{failed}: {reason}") from error
     except UnicodeEncodeError as error:
-        raise BadData(f"{failed}: there is a character that no database can store") from error
+        raise BadData(f"{failed}: it has a character that no database can store") from error
     finally:
         engine.dispose()
 
 
 def _engine(source: str, url: str) -> Engine:
-    # With SQLite transactions are begun explicitly, as its driver begins none before a CREATE.
+    # Transactions of SQLite are begun explicitly, because its driver begins none before a CREATE.
     options = {"connect_args": {"isolation_level": None}} if url.startswith("sqlite") else {}
     try:
         engine = create_engine(url, **options)
@@ -70,7 +69,7 @@ def _engine(source: str, url: str) -> Engine:
         raise BadData(f"the source {source!r} needs the package of its driver, {error.name}: install it") from error
     except (ArgumentError, NoSuchModuleError) as error:
         raise BadData(f"SOURCE_{source.upper()}_URL is not the URL of a database whose driver is installed") from error
-    if "@" in (engine.url.host or ""):  # a part of the password, which the driver's error would show
+    if "@" in (engine.url.host or ""):  # part of the password, which the driver's error would show
         raise BadData(f"SOURCE_{source.upper()}_URL has more than one @: write one in a name or password as %40")
     file = engine.url.database if engine.dialect.name == "sqlite" else None
     if file and not Path(file).is_file():  # SQLite would create an empty one
@@ -78,28 +77,24 @@ def _engine(source: str, url: str) -> Engine:
     return engine
 
 
-def _would_write(reason: str) -> bool:
-    return "read-only transaction" in reason or "readonly database" in reason
-
-
 def default_schema(engine: Engine) -> str | None:
-    """Return the schema of a name without one, so that another of the search path is never meant."""
+    """Return the schema for a name without one. The other schemas of the search path are not searched."""
     return inspect(engine).default_schema_name
 
 
 def refuse_registry(engine: Engine, source: str, schema: str | None) -> None:
-    """Refuse a source that is a registry: naming a relation must not let anyone read or replace its decisions."""
+    """Refuse a source that is a registry, so that no relation can read or replace its decisions."""
     if inspect(engine).has_table(VERSION_TABLE, schema):
         raise UnknownRelation(
-            f"SOURCE_{source.upper()}_URL names a registry of Frontrunner's, whose tables are no relations: give the"
-            " source a database or schema of its own"
+            f"SOURCE_{source.upper()}_URL names a registry of Frontrunner's, whose tables cannot be read or written:"
+            " use another database or schema"
         )
 
 
 def _relations(engine: Engine, schema: str | None) -> list[str]:
     inspector = inspect(engine)
     names = {*inspector.get_table_names(schema), *inspector.get_view_names(schema)}
-    with suppress(NotImplementedError):  # a database without them
+    with suppress(NotImplementedError):  # not every database has materialized views
         names |= set(inspector.get_materialized_view_names(schema))
     return sorted(names)
 
@@ -110,13 +105,13 @@ def _refuse_unknown(source: str, name: str, bare: str, there: list[str]) -> None
 
 
 def _sql_parts(source: str, url: str, name: str) -> Iterator[pa.Table]:
-    """Yield rows of Python values as tables, the first one empty."""
+    """Yield the rows in tables, the first of which is empty."""
     schema, _, bare = name.rpartition(".")
     with database(source, url, name) as engine:
         where = schema or default_schema(engine)
         refuse_registry(engine, source, where)
         _refuse_unknown(source, name, bare, _relations(engine, where))
-        # One statement, so that all rows are read at one moment.
+        # A single statement reads a consistent set of rows.
         statement = select(text("*")).select_from(table(bare, schema=where))
         streaming = {"stream_results": True, "max_row_buffer": READ_ROWS}
         with engine.connect().execution_options(**streaming) as connection, readable(f"{source}:{name}"):
@@ -132,7 +127,7 @@ def _column(name: str, values: Sequence[Any]) -> "pa.Array[Any]":
     try:
         return pa.array(values)
     except (pa.ArrowException, OverflowError) as error:
-        raise BadData(f"column {name!r} does not hold values of one type: cast it ({one_line(error)})") from error
+        raise BadData(f"column {name!r} holds values of several types: cast it to one ({one_line(error)})") from error
 
 
 @contextmanager
@@ -142,7 +137,7 @@ def _duckdb_table(source: str, url: str, name: str) -> Iterator[duckdb.DuckDBPyR
         raise BadData(f"the database file of source {source!r} does not exist")
     known = "SELECT table_name FROM information_schema.tables WHERE table_schema = ? ORDER BY 1"
     with readable(f"{source}:{name}"), duckdb.connect(file, read_only=True) as connection:
-        connection.execute("SET enable_progress_bar = false")  # it would be printed to standard output
+        connection.execute("SET enable_progress_bar = false")  # would be printed to standard output
         there = [row[0] for row in connection.execute(known, [schema or "main"]).fetchall()]
         _refuse_unknown(source, name, bare, there)
         quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema or "main", bare))

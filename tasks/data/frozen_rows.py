@@ -1,4 +1,4 @@
-"""The rows of a snapshot, read back from its frozen file."""
+"""Read the rows of a snapshot back from its frozen file."""
 
 import ctypes
 import sys
@@ -8,7 +8,12 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet, types
 
 from registry.serving.artifacts import verified
 from registry.values import Artifact, SnapshotRecord
@@ -16,29 +21,26 @@ from tasks.data.row_hashes import Hashes, row_hashes
 from tasks.data.statistics import THREADS
 from tasks.values import Rows
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    import pyarrow as pa
-
-
 LARGE_BYTES = 100_000_000  # of a snapshot's rows as float64
 
+_reading = Lock()  # the candidates of a Dask worker start together, and only the first one is to read the file
 
-_reading = Lock()  # candidates of one Dask worker start together: the first one reads, the others find it read
 
-
-def is_number(kind: "pa.DataType") -> bool:
-    from pyarrow import types
-
+def is_number(kind: pa.DataType) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind))
 
 
+def is_large(snapshot: SnapshotRecord) -> bool:
+    """Return whether to read the numbers as float32 and to fit one candidate at a time."""
+    return (snapshot.train_rows + snapshot.test_rows) * len(snapshot.columns) * 8 > LARGE_BYTES
+
+
 def rows(snapshot: SnapshotRecord) -> Rows:
-    """Return the frozen rows, read once for all that this process does with them.
+    """Return the frozen rows, which this process reads once and caches.
 
     Raises:
-        ArtifactMissing, ArtifactChanged: the file is gone, or is not the one that was recorded.
+        ArtifactMissing: the file is gone.
+        ArtifactChanged: the file is not the one that was recorded.
     """
     with _reading:
         return _read(snapshot.artifact, snapshot.y_column_names, snapshot.train_rows, is_large(snapshot))
@@ -46,7 +48,7 @@ def rows(snapshot: SnapshotRecord) -> Rows:
 
 @contextmanager
 def rows_kept() -> Iterator[None]:
-    """A process that lives on after a run gets its memory back."""
+    """Cache rows until the end of the block."""
     try:
         yield
     finally:
@@ -54,14 +56,12 @@ def rows_kept() -> Iterator[None]:
 
 
 def forget() -> None:
-    """Lets go of the rows that were read."""
+    """Clear the cache of rows."""
     _read.cache_clear()
 
 
 def give_back() -> None:
-    """Memory that is free goes back to the system: Arrow and glibc keep it, glibc for each thread that had some."""
-    import pyarrow as pa
-
+    """Return free memory to the operating system: Arrow keeps it, and glibc keeps it for each thread."""
     pa.default_memory_pool().release_unused()
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library
@@ -69,11 +69,7 @@ def give_back() -> None:
 
 
 def hashes_of_test_rows(snapshot: SnapshotRecord, columns: list[str]) -> Hashes:
-    """The hashes that a snapshot's test rows have by these columns alone."""
-    import numpy as np
-    import pyarrow as pa
-    from pyarrow import parquet
-
+    """Return the hashes of the test rows by these columns only."""
     parts, skip = [], snapshot.train_rows
     with verified(snapshot.artifact) as path:
         file = parquet.ParquetFile(path)
@@ -87,23 +83,13 @@ def hashes_of_test_rows(snapshot: SnapshotRecord, columns: list[str]) -> Hashes:
     return np.concatenate(parts)
 
 
-def is_large(snapshot: SnapshotRecord) -> bool:
-    """Then its numbers are read as float32, and its candidates are fitted one at a time."""
-    return (snapshot.train_rows + snapshot.test_rows) * len(snapshot.columns) * 8 > LARGE_BYTES
-
-
 @lru_cache(maxsize=1)
 def _read(artifact: Artifact, y_column_names: tuple[str, ...], train_rows: int, large: bool) -> Rows:
-    import numpy as np
-    import pandas as pd
-    from pyarrow import parquet
-
     with verified(artifact) as path:
         file = parquet.ParquetFile(path, pre_buffer=False)
         labels = file.read(list(y_column_names))
         features = [field for field in file.schema_arrow if field.name not in y_column_names]
-        small = [field.name for field in features if not (large and is_number(field.type))]
-        X = file.read(small).to_pandas()
+        X = file.read([field.name for field in features if not (large and is_number(field.type))]).to_pandas()
         if large:
             numbers = [field.name for field in features if is_number(field.type)]
             X = pd.concat([_float32(path, len(labels), numbers), X], axis="columns")
@@ -112,16 +98,12 @@ def _read(artifact: Artifact, y_column_names: tuple[str, ...], train_rows: int, 
     return Rows(X.iloc[:train_rows], y[:train_rows], X.iloc[train_rows:], y[train_rows:])
 
 
-def _float32(path: Path, rows: int, names: list[str]) -> "pd.DataFrame":
-    """Columns of numbers as one block, filled column by column: there is never a second copy of them."""
-    import numpy as np
-    import pandas as pd
-    from pyarrow import parquet
-
+def _float32(path: Path, rows: int, names: list[str]) -> pd.DataFrame:
+    """Return columns of numbers as one block. It is filled column by column, so that no second copy is in memory."""
     block = np.empty((rows, len(names)), np.float32, order="F")
 
     def fill(first: int) -> None:
-        with parquet.ParquetFile(path, pre_buffer=False) as file:  # no two threads may share one
+        with parquet.ParquetFile(path, pre_buffer=False) as file:  # threads must not share one
             for column in range(first, len(names), THREADS):
                 block[:, column] = file.read([names[column]], use_threads=False)[0].to_numpy()
 
@@ -130,7 +112,7 @@ def _float32(path: Path, rows: int, names: list[str]) -> "pd.DataFrame":
     return pd.DataFrame(block, columns=names, copy=False)
 
 
-def labels_of(target: "pa.ChunkedArray[Any]") -> "np.ndarray[Any, Any]":
-    """Text labels as numpy's own text, which a fitted classifier keeps and gives back."""
+def labels_of(target: "pa.ChunkedArray[Any]") -> np.ndarray[Any, Any]:
+    """Return the labels, text in NumPy's own text type, which a fitted classifier returns unchanged."""
     values: np.ndarray[Any, Any] = target.to_numpy()
     return values.astype(str) if values.dtype == object else values

@@ -1,4 +1,4 @@
-"""Errors of sources as one line."""
+"""One-line messages about sources."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from registry.errors import BadData
 
 @contextmanager
 def readable(relation_name: str) -> Iterator[None]:
-    """Raises: BadData: a reader failed."""
+    """Translate a reader's error into BadData."""
     try:
         yield
     except (duckdb.Error, pa.ArrowException, ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Write scored rows to a file that is replaced as a whole, or to a table in one transaction."""
+"""Write scored rows to a file, which is replaced as a whole, or to a table in one transaction."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,14 +24,14 @@ REQUEST = "request_key"  # the column by which the rows of an earlier attempt ar
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Parts on disk, cast to one schema when they are read: a column of a part may have missing values only."""
+    """Parts on disk, which are cast to a common schema when read: a column of one part may lack any value."""
 
     files: list[Path]
     schema: pa.Schema
     rows: int
 
     def parts(self) -> Iterator[pa.Table]:
-        """Raises: BadData: a value does not fit the schema."""
+        """Yield the parts; raise BadData if a value does not fit the schema."""
         for file in self.files:
             try:
                 yield parquet.read_table(file).cast(self.schema)
@@ -43,7 +43,7 @@ def writer(output: str, if_exists: str, key: str) -> Callable[[Scored], None]:
     """Return a function that writes to this output: `files:NAME.parquet`, `files:NAME.csv` or `SOURCE:SCHEMA.TABLE`.
 
     Raises:
-        InvalidInput: it cannot be written, which is known before anything is read.
+        InvalidInput: the output cannot be written. The check comes before rows are scored for it.
     """
     if if_exists not in IF_EXISTS:
         raise UnknownValue("if_exists", if_exists, IF_EXISTS)
@@ -54,7 +54,9 @@ def writer(output: str, if_exists: str, key: str) -> Callable[[Scored], None]:
         return _file_writer(output, name, if_exists)
     with database(source, url, name, write=True) as engine:
         refuse_registry(engine, source, name.rpartition(".")[0] or default_schema(engine))
-        _refuse_view(engine, name)
+        folder, _, bare = name.rpartition(".")
+        if bare in sa.inspect(engine).get_view_names(folder or None):
+            raise InvalidInput(f"{name} is a view: choose a table")
 
     def write(scored: Scored) -> None:
         with database(source, url, name, write=True) as engine:
@@ -68,7 +70,7 @@ def _file_writer(output: str, name: str, if_exists: str) -> Callable[[Scored], N
     if path.suffix not in SUFFIXES or path.is_dir():
         raise InvalidInput(f"an output file is files:NAME.parquet or files:NAME.csv, not {output}")
     if if_exists == "append":
-        raise InvalidInput(f"{output} is a file, which is replaced as a whole: append to a table")
+        raise InvalidInput(f"{output} is a file and can only be replaced: append to a table instead")
     return lambda scored: _write_file(scored, path)
 
 
@@ -78,13 +80,13 @@ def _write_file(scored: Scored, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             open_inside_root(path.parent) as folder,
-            TemporaryDirectory(dir=folder, prefix=".frontrunner-") as beside,
+            TemporaryDirectory(dir=folder, prefix=".frontrunner-") as temporary,
         ):
-            whole = Path(beside) / path.name
-            with kind(whole, scored.schema) as file:
+            complete = Path(temporary) / path.name
+            with kind(complete, scored.schema) as file:
                 for part in scored.parts():
                     file.write_table(part)
-            whole.replace(folder / path.name)
+            complete.replace(folder / path.name)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror or error}") from error
     except pa.ArrowException as error:  # CSV has no lists
@@ -96,7 +98,7 @@ def _write_table(engine: sa.Engine, name: str, scored: Scored, if_exists: str, k
     with engine.begin() as connection:
         _lock(connection, name)
         table = _table(connection, name, scored.schema, if_exists)
-        # A table that stays keeps its grants, and the views on it.
+        # The rows are replaced, and the table keeps its grants and the views on it.
         earlier = table.delete()
         connection.execute(earlier if if_exists == "replace" else earlier.where(table.c[REQUEST] == key))
         for part in scored.parts():
@@ -106,7 +108,7 @@ def _write_table(engine: sa.Engine, name: str, scored: Scored, if_exists: str, k
 
 
 def _lock(connection: sa.Connection, name: str) -> None:
-    """Let one writer in at a time: of two that replace a table, neither would see the other's rows to delete them."""
+    """Allow one writer at a time: two concurrent replacements would not see, nor delete, each other's rows."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     elif connection.dialect.name == "postgresql":
@@ -115,53 +117,48 @@ def _lock(connection: sa.Connection, name: str) -> None:
 
 
 def _table(connection: sa.Connection, name: str, schema: pa.Schema, if_exists: str) -> sa.Table:
-    """Return the existing table if its columns hold the rows; else create one, in its place if it is to be replaced.
+    """Return the existing table if its columns can hold the rows. Otherwise create the table, or replace it.
 
     Raises:
         InvalidInput: rows cannot be appended to the existing table.
         BadData: no table can hold the rows.
     """
     if REQUEST in schema.names:
-        raise BadData(f"the rows have a column {REQUEST!r} already: rename it, a table gets one")
+        raise BadData(f"the rows have a column {REQUEST!r} already, which scoring adds to a table: rename it")
     folder, _, bare = name.rpartition(".")
-    inspector, there = sa.inspect(connection), {}
+    inspector, existing = sa.inspect(connection), {}
     if inspector.has_table(bare, folder or None):
-        there = {column["name"]: column["type"] for column in inspector.get_columns(bare, folder or None)}
-    other = _difference(there, schema, connection)
-    kinds = [(field.name, _sql_type(field) if other else there[field.name]) for field in schema]
-    columns = [sa.Column(*named) for named in [*kinds, (REQUEST, sa.Text())]]
-    table = sa.Table(bare, sa.MetaData(), *columns, schema=folder or None)
-    if not other:
+        existing = {column["name"]: column["type"] for column in inspector.get_columns(bare, folder or None)}
+    difference = _difference(existing, schema, connection)
+    columns = [sa.Column(field.name, _sql_type(field) if difference else existing[field.name]) for field in schema]
+    table = sa.Table(bare, sa.MetaData(), *columns, sa.Column(REQUEST, sa.Text()), schema=folder or None)
+    if not difference:
         return table
-    if there and if_exists == "append":
-        raise InvalidInput(f"{name} has other columns than the scored rows ({other}): replace it, or name another")
+    if existing and if_exists == "append":
+        raise InvalidInput(
+            f"{name} has other columns than the scored rows ({difference}): replace it, or choose another table"
+        )
     table.drop(connection, checkfirst=True)
-    sa.Index(f"frontrunner_{uuid4().hex}", table.c[REQUEST])  # its name is the schema's: a renamed table keeps its own
+    # An index name is unique in its schema, and a renamed table keeps its index.
+    sa.Index(f"frontrunner_{uuid4().hex}", table.c[REQUEST])
     table.create(connection)
     return table
 
 
-def _difference(there: dict[str, Any], schema: pa.Schema, connection: sa.Connection) -> str:
-    """Describe the first column that would change its values, as a type that rounds them; empty if there is none."""
-    if list(there) != [*schema.names, REQUEST]:
-        return ", ".join(sorted({*there} ^ {*schema.names, REQUEST})[:5]) or "in another order"
+def _difference(existing: dict[str, Any], schema: pa.Schema, connection: sa.Connection) -> str:
+    """Describe how the existing columns could not hold the rows unchanged; empty if they could."""
+    if list(existing) != [*schema.names, REQUEST]:
+        return ", ".join(sorted({*existing} ^ {*schema.names, REQUEST})[:5]) or "in another order"
     for field in schema:
-        theirs, ours = there[field.name], _sql_type(field)
+        theirs, ours = existing[field.name], _sql_type(field)
         fits = types.is_null(field.type) or (types.is_integer(field.type) and isinstance(theirs, sa.Double))
         if not fits and theirs.compile(connection.dialect) != ours.compile(connection.dialect):
             return f"{field.name} is {theirs}, not {ours}"
     return ""
 
 
-def _refuse_view(engine: sa.Engine, name: str) -> None:
-    """Refuse a view; an unreachable database, too, is noticed here before rows are scored for it."""
-    folder, _, bare = name.rpartition(".")
-    if bare in sa.inspect(engine).get_view_names(folder or None):
-        raise InvalidInput(f"{name} is a view: name a table")
-
-
 def _storable(schema: pa.Schema) -> pa.Schema:
-    """Return a schema of types that tables have: signed 64-bit integers, and UTC as SQLite keeps no time zone."""
+    """Return the schema in types that tables have: signed 64-bit integers, and UTC, as SQLite stores no time zone."""
 
     def kind(given: pa.DataType) -> pa.DataType:
         given = given.value_type if types.is_dictionary(given) else given
@@ -194,5 +191,4 @@ def _sql_type(field: "pa.Field[Any]") -> Any:
     for is_kind, sql_type in SQL_TYPES:
         if is_kind(field.type):
             return sql_type()
-    holds = f"column {field.name!r} holds {field.type} values"
-    raise BadData(f"{holds}, which a table cannot: leave it out of the relation")
+    raise BadData(f"a table cannot hold the {field.type} values of column {field.name!r}: leave it out of the relation")

@@ -1,8 +1,9 @@
-"""Hashes of 64 bits for rows, by which a row that a model was trained on is found again in another snapshot.
+"""64-bit hashes of rows, which identify the rows that a model was trained on in another snapshot.
 
-A value's bits are mixed with its column's name and summed over the row: the order of columns does not count, a whole
-number is the same as its float, and a missing value is a value. The mixing is the finaliser of splitmix64 (Steele, Lea
-and Flood, 2014); names and texts are digested by BLAKE2b. Both are the same on every machine and in every version.
+The bits of each value are mixed with its column's name and summed over the row. So the order of the columns does not
+matter, an integer equals its float, and a missing value is a value of its own. The mixing is the finaliser of
+splitmix64 (Steele, Lea and Flood, 2014), and names and texts are digested by BLAKE2b. Hashes depend on no machine or
+version.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ def row_hashes(table: pa.Table) -> Hashes:
 
 
 def occur_in(hashes: Hashes, path: Path, rows: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return which hashes are among the first `rows` of a file, of which only a part is in memory at a time."""
+    """Return which hashes are among the first `rows` hashes of a file, which is read part by part."""
     found = np.zeros(len(hashes), bool)
     stored = np.memmap(path, STORED, "r")[:rows]
     for start in range(0, rows, COMPARED_HASHES):
@@ -59,7 +60,7 @@ def _text_bits(column: "pa.ChunkedArray[Any]") -> Hashes:
 
 
 def _mixed(bits: Hashes) -> Hashes:
-    """Mix bits in place."""
+    """Mix the bits in place and return them."""
     bits ^= bits >> np.uint64(30)
     bits *= np.uint64(0xBF58476D1CE4E5B9)
     bits ^= bits >> np.uint64(27)

@@ -1,4 +1,4 @@
-"""Check, split and freeze rows: one Parquet file, the training rows first, then the test rows."""
+"""Check, split and freeze rows in one Parquet file: the training rows first, then the test rows."""
 
 import logging
 import math
@@ -12,6 +12,7 @@ import pyarrow as pa
 from prefect import task
 from prefect.runtime import flow_run
 from pyarrow import compute, types
+from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
 from registry import lifecycle, queries
 from registry.errors import BadData, Pruned, UnknownColumn
@@ -22,20 +23,21 @@ from tasks.data.checks import check_sides, check_strata, checked_rows
 from tasks.data.frozen_rows import give_back, is_large, is_number, labels_of, rows
 from tasks.data.statistics import column_statistics
 from tasks.data.writer import combined, write_rows
+from tasks.estimators.preprocessing import refuse_identifier, resolved
 from tasks.flow_runs import TASK_OPTIONS
 from tasks.tracking import runs
 from tasks.values import MlflowRun, Training, TrainingRequest
 
 log = logging.getLogger("frontrunner")
-GOLDEN_ROWS, GOLDEN_AMONG = 5, 100
+GOLDEN_ROWS, GOLDEN_CANDIDATES = 5, 100
 
 Positions = np.ndarray[Any, Any]  # of rows
 
 
 class Frozen(NamedTuple):
-    """A Parquet file with its split: the first `train_rows` rows are for fitting, the next `test_rows` for scoring.
+    """A Parquet file with its split: the first `train_rows` rows are for training, the next `test_rows` for testing.
 
-    `hashes` is a file of 64 bits for each row, in the same order; `golden_rows` are the features of some test rows.
+    `hashes` is a file of a 64-bit hash for each row, in the same order. `golden_rows` are features of some test rows.
     """
 
     path: Path
@@ -48,16 +50,16 @@ class Frozen(NamedTuple):
 
 @task(**TASK_OPTIONS, task_run_name="snapshot of {request.relation_name}")
 def take_snapshot(request: TrainingRequest, key: str) -> Training:
-    """Freeze the relation's rows, or take the snapshot to train on again, and begin the MLflow run that keeps them.
+    """Freeze the relation's rows, or take the snapshot to train on again, and start the MLflow run that stores them.
 
     Raises:
-        BadData: the rows cannot be trained on; nothing was recorded, neither here nor in MLflow.
-        TrackingUnavailable: MLflow cannot be reached; nothing was recorded.
-        Pruned: this run froze its rows before, and they are gone.
+        BadData: the rows cannot be trained on. Nothing was recorded, neither here nor in MLflow.
+        TrackingUnavailable: MLflow cannot be reached. Nothing was recorded.
+        Pruned: the rows of the snapshot were deleted.
     """
     if known := queries.find_snapshot(key) or request.snapshot:
         if known.pruned_at:
-            raise Pruned(f"the rows of snapshot {known.id} are gone, it was pruned: train on a relation")
+            raise Pruned(f"the rows of snapshot {known.id} were pruned: train on a relation")
         if request.preprocess != known.preprocess:
             check_choices(request, rows(known).X_train)
         return _begun(request, key, known, runs.start_run(request, key, flow_run.get_id()))
@@ -73,10 +75,10 @@ def take_snapshot(request: TrainingRequest, key: str) -> Training:
 
 
 def freeze(table: pa.Table, request: TrainingRequest, folder: Path) -> Frozen:
-    """Write the rows and their hashes, in the order of their split, to files in `folder`.
+    """Write the rows and their hashes to files in `folder`, in the order of the split.
 
     Raises:
-        BadData: they cannot be trained on; the message says why.
+        BadData: the rows cannot be trained on.
     """
     table = checked_rows(table, request.relation_name, request.y_column_names, request.task)
     train, test = _checked_split(table, request)
@@ -87,7 +89,7 @@ def freeze(table: pa.Table, request: TrainingRequest, folder: Path) -> Frozen:
     table = combined(columns, schema)
     path, hashes = folder / "rows.parquet", folder / "rows.hashes"
     write_rows(table, np.concatenate([train, test]), path, hashes)
-    golden_rows = _golden_rows(table.select(features).take(test[:GOLDEN_AMONG]))
+    golden_rows = _golden_rows(table.select(features).take(test[:GOLDEN_CANDIDATES]))
     del columns, table
     give_back()
     kinds = [{"name": field.name, "type": str(field.type).removeprefix("large_")} for field in schema]
@@ -107,37 +109,36 @@ def _checked_split(table: pa.Table, request: TrainingRequest) -> tuple[Positions
 
 def _check_features(features: pa.Table, train: Positions, request: TrainingRequest) -> None:
     if all(column.null_count and column.take(train).null_count == len(train) for column in features.columns):
-        raise BadData(f"no column of {request.relation_name} beside the target has a value in the training rows")
+        raise BadData(
+            f"no column of {request.relation_name} besides the target has a value in the training rows: add columns, or"
+            " change the sampling"
+        )
     check_choices(request, features)
 
 
 def check_choices(request: TrainingRequest, features: pa.Table | pd.DataFrame) -> None:
-    """Raises: BadData: a column cannot be preprocessed as the request asks, or by the defaults."""
-    from tasks.estimators.preprocessing import resolved  # scikit-learn is slow to import, and flows import this module
-
+    """Raise BadData if a column cannot be preprocessed as requested, or by the defaults."""
     names = list(features.columns) if isinstance(features, pd.DataFrame) else features.column_names
     for name in request.preprocess:
         if name not in names:
             raise UnknownColumn(name, request.relation_name, names)
     frame = features if isinstance(features, pd.DataFrame) else _columns_to_check(request, features)
-    resolved(frame, request.preprocess, takes_gaps=True)
+    resolved(frame, request.preprocess, allow_missing=True)
 
 
 def _columns_to_check(request: TrainingRequest, features: pa.Table) -> pd.DataFrame:
-    """Return the columns that may be wrong: numbers that are preprocessed by the defaults are not, so not copied."""
-    from tasks.estimators.preprocessing import refuse_identifier  # as above
-
+    """Return the columns that could be wrong. Numbers with default preprocessing cannot, and are not copied."""
     for field in features.schema:
         if types.is_large_string(field.type) and "encode" not in request.preprocess.get(field.name, {}):
             column = features[field.name]
             refuse_identifier(field.name, compute.count_distinct(column).as_py(), len(column) - column.null_count)
-    odd = [field.name for field in features.schema if field.name in request.preprocess or not is_number(field.type)]
-    frame: pd.DataFrame = features.select(odd).to_pandas()
+    names = [field.name for field in features.schema if field.name in request.preprocess or not is_number(field.type)]
+    frame: pd.DataFrame = features.select(names).to_pandas()
     return frame
 
 
 def _golden_rows(table: pa.Table) -> list[list[Any]]:
-    """Return the first rows as JSON has them, without rows whose dates Python cannot represent."""
+    """Return the first rows as JSON values, without rows whose dates Python cannot represent."""
     for field in table.schema:
         if types.is_timestamp(field.type):
             year = compute.year(table[field.name].cast(pa.timestamp(field.type.unit)))
@@ -155,20 +156,19 @@ def _plain(value: Any) -> Any:
 def split(
     labels: np.ndarray[Any, Any], kind: Task, test_size: float, sampling: Sampling, seed: int
 ) -> tuple[Positions, Positions]:
-    """Return the positions of the training and of the test rows.
+    """Return the positions of the training rows and of the test rows.
 
-    `random` and `stratified` are scikit-learn's train_test_split to the row: k = ceil(test_size * n). `last` takes the
-    k last rows as PostgresML does: k = test_size * n, rounded half up. Above 1, test_size is k itself.
+    `random` and `stratified` choose the same rows as scikit-learn's train_test_split: k = ceil(test_size * n). `last`
+    takes the last k rows, as PostgresML does: k = test_size * n, rounded half up. Above 1, test_size is k.
 
     Raises:
-        BadData: one side would be too small, or a class cannot be on both.
+        BadData: a side would be too small, or a class cannot be on both sides.
     """
-    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit  # as in check_choices
-
     rows, k = len(labels), _test_rows(len(labels), test_size, sampling)
     if k < 2 or rows - k < 2:
         raise BadData(
-            f"{rows} rows with test_size {test_size} leave {rows - k} to fit and {k} to test: at least 2 each"
+            f"{rows} rows with test_size {test_size} leave {rows - k} to fit and {k} to test: at least 2 of each are"
+            " needed"
         )
     if sampling is Sampling.LAST:
         positions = np.arange(rows)

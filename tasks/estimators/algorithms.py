@@ -1,4 +1,4 @@
-"""The catalogue of algorithms, by PostgresML's names. Nothing is imported before an estimator is asked for."""
+"""The catalogue of algorithms, by PostgresML's names. An estimator's package is imported when it is needed."""
 
 import inspect
 import json
@@ -108,26 +108,25 @@ DESCRIPTIONS: Mapping[str, str] = {
 DEFAULT = ("linear", "random_forest", "xgboost")
 EXTRAS = ("lightgbm", "catboost")
 
-# What is set beside the library's defaults and changes no result: what these would otherwise print or write while they
-# fit, and a copy of rows that the preprocessing has made for this one fit.
-QUIET: Mapping[str, dict[str, Any]] = {
+# Settings that change no result: they turn off output during a fit, and a needless copy of the preprocessed rows.
+OWN_DEFAULTS: Mapping[str, dict[str, Any]] = {
     "lightgbm": {"verbose": -1},
     "catboost": {"verbose": False, "allow_writing_files": False},
     "linear regression": {"copy_X": False},
 }
 
-# What these would take every core for, whatever OpenMP's limit is.
+# Parameters that limit the threads of algorithms that ignore OpenMP's limit.
 THREADS: Mapping[str, str] = {"lightgbm": "n_jobs", "catboost": "thread_count"}
 
-# What takes long to fit with its defaults, roughly by how long; the others mostly take less.
+# The algorithms that take longest to fit with their defaults, the slowest first.
 LONGEST_FIRST = (
     *("gaussian_process", "kernel_ridge", "nu_svm", "svm", "random_forest", "gradient_boosting_trees", "bagging"),
     *("extra_trees", "catboost", "ada_boost", "xgboost", "xgboost_random_forest", "lightgbm"),
 )
 
-MOST_THREADS = 1024  # OpenMP ends the process that cannot start its threads
+MAX_THREADS = 1024  # OpenMP ends a process that cannot start its threads
 
-# Parameters that name files of the machine that trains, which catboost would read, or write over.
+# Refused parameters, which name files that catboost would read or overwrite.
 FILES: Mapping[str, set[str]] = {
     "catboost": {
         "allow_writing_files", "input_borders", "output_borders", "save_snapshot", "snapshot_file", "train_dir"
@@ -136,10 +135,10 @@ FILES: Mapping[str, set[str]] = {
 
 
 def checked_algorithms(task: Task, names: list[str] | None) -> list[str]:
-    """Return the algorithms to train, each once and in the order they were named; the defaults if none was.
+    """Return the algorithms to train in the given order, without duplicates; the defaults if none is given.
 
     Raises:
-        UnknownValue: one is not in the task's catalogue.
+        UnknownValue: an algorithm is not in the task's catalogue.
     """
     chosen = list(dict.fromkeys(names)) if names else list(DEFAULT)
     for name in chosen:
@@ -151,10 +150,10 @@ def checked_algorithms(task: Task, names: list[str] | None) -> list[str]:
 def checked_hyperparams(
     task: Task, algorithms: list[str], hyperparams: dict[str, dict[str, Any]] | None
 ) -> dict[str, dict[str, Any]]:
-    """Return {algorithm: {parameter: value}} for the algorithms that are trained; each estimator accepts its own.
+    """Return {algorithm: {parameter: value}} for each algorithm to train, checked by the estimators.
 
     Raises:
-        BadHyperparameter: an algorithm is not trained, does not have a parameter, or does not accept its value.
+        BadHyperparameter: an algorithm is not to be trained, lacks a parameter, or does not accept its value.
         MissingExtra: the algorithm's package is not installed.
     """
     given = hyperparams or {}
@@ -162,7 +161,7 @@ def checked_hyperparams(
         if name not in algorithms:
             raise BadHyperparameter(f"hyperparams are for {name!r}, which is not among the algorithms: {algorithms}")
         refuse_what_is_not_json(f"hyperparams of {name!r}", chosen)
-        _refuse_threads(name, chosen)
+        _refuse_too_many_threads(name, chosen)
     for name in algorithms:
         _check_values(name, new_estimator(task, name, given.get(name, {}), seed=0))
     return {name: given.get(name, {}) for name in algorithms}
@@ -176,46 +175,46 @@ def refuse_what_is_not_json(where: str, value: Any) -> None:
         raise BadHyperparameter(f"{where} cannot be written as JSON: {error}") from error
 
 
-def _refuse_threads(name: str, chosen: dict[str, Any]) -> None:
+def _refuse_too_many_threads(name: str, chosen: dict[str, Any]) -> None:
     for parameter in ("n_jobs", "thread_count"):
-        if isinstance(threads := chosen.get(parameter), int | float) and abs(threads) > MOST_THREADS:
-            raise BadHyperparameter(f"{parameter} of {name!r} is at most {MOST_THREADS:,} threads, not {threads:,}")
+        if isinstance(threads := chosen.get(parameter), int | float) and abs(threads) > MAX_THREADS:
+            raise BadHyperparameter(f"{parameter} of {name!r} is at most {MAX_THREADS:,} threads, not {threads:,}")
 
 
 def _check_values(name: str, estimator: Any) -> None:
-    """scikit-learn's own check, where an estimator has one; xgboost tells only when it fits, so it fits four rows."""
+    """Run scikit-learn's own check. xgboost checks values only when it fits, so it fits four rows."""
     try:
         if hasattr(estimator, "_parameter_constraints"):
             estimator._validate_params()  # noqa: SLF001  (`fit` calls it first; there is no public way without rows)
         if name.startswith("xgboost"):
             estimator.set_params(n_estimators=1).fit([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1])
     except (ValueError, TypeError) as error:
-        said = " ".join(str(error).partition("Stack trace")[0].split())
-        raise BadHyperparameter(f"hyperparams of {name!r} do not fit: {said}") from error
+        reason = " ".join(str(error).partition("Stack trace")[0].split())
+        raise BadHyperparameter(f"hyperparams of {name!r} are invalid: {reason}") from error
 
 
 def new_estimator(task: Task, name: str, hyperparams: dict[str, Any], seed: int) -> Any:
-    """An unfitted estimator with the library's defaults, `random_state=seed` where it takes one, and the hyperparams.
+    """Return an unfitted estimator with the hyperparams, `random_state=seed` if it has one, and otherwise defaults.
 
     Raises:
-        BadHyperparameter: it has no such parameter. (xgboost itself would only warn.)
-        MissingExtra: its package is not installed.
+        BadHyperparameter: the algorithm lacks a parameter. (xgboost itself would only warn.)
+        MissingExtra: the algorithm's package is not installed.
     """
     known = check_parameters(task, name, hyperparams)
-    estimator_class = _imported(ALGORITHMS[task][name], name)
+    estimator_class = _import_class(task, name)
     seeded = {"random_state": seed} if "random_state" in known else {}
-    quiet = QUIET.get(f"{name} {task}", QUIET.get(name, {}))
-    return estimator_class(**(seeded | quiet | hyperparams))
+    own = OWN_DEFAULTS.get(f"{name} {task}", OWN_DEFAULTS.get(name, {}))
+    return estimator_class(**(seeded | own | hyperparams))
 
 
 def check_parameters(task: Task, name: str, parameters: Iterable[str]) -> set[str]:
-    """All parameters that the algorithm has, if these are among them.
+    """Return all parameters of the algorithm.
 
     Raises:
-        BadHyperparameter: one is not.
+        BadHyperparameter: one of the given parameters is not among them.
         MissingExtra: the algorithm's package is not installed.
     """
-    known = _parameters(_imported(ALGORITHMS[task][name], name)) - FILES.get(name, set())
+    known = _parameters(_import_class(task, name)) - FILES.get(name, set())
     for parameter in parameters:
         if parameter not in known:
             raise BadHyperparameter(f"{name} has no hyperparameter {parameter!r}; it has {', '.join(sorted(known))}")
@@ -223,12 +222,12 @@ def check_parameters(task: Task, name: str, parameters: Iterable[str]) -> set[st
 
 
 def needs_encoded_labels(estimator: Any) -> bool:
-    """Whether it is one of xgboost's classifiers, which want their labels as 0 .. n-1."""
+    """Return whether the estimator is a classifier of xgboost, which requires the labels 0 to n - 1."""
     return type(estimator).__name__ in ("XGBClassifier", "XGBRFClassifier")
 
 
-def _imported(path: str, name: str) -> Any:
-    module, _, attribute = path.rpartition(".")
+def _import_class(task: Task, name: str) -> Any:
+    module, _, attribute = ALGORITHMS[task][name].rpartition(".")
     try:
         return getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
@@ -238,6 +237,6 @@ def _imported(path: str, name: str) -> Any:
 
 
 def _parameters(estimator_class: Any) -> set[str]:
-    """xgboost names some of its parameters only in `get_params`, catboost all of its own only in `__init__`."""
+    """Return all parameters: xgboost has some of them only in `get_params`, catboost its own only in `__init__`."""
     signature = inspect.signature(estimator_class.__init__).parameters
     return {*signature, *estimator_class().get_params()} - {"self", "args", "kwargs"}

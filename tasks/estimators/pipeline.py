@@ -1,4 +1,4 @@
-"""An unfitted pipeline: preprocessing and the estimator."""
+"""Build a candidate's unfitted pipeline from its preprocessing and its estimator."""
 
 from typing import Any
 
@@ -14,19 +14,18 @@ from tasks.values import Rows, TrainingRequest
 def new_pipeline(
     request: TrainingRequest, algorithm: str, hyperparams: dict[str, Any], rows: Rows, threads: int
 ) -> tuple[Any, str, dict[str, dict[str, Any]]]:
-    """An unfitted pipeline, what stands before a hyperparameter's name in it, and what is done to each column."""
+    """Return an unfitted pipeline, the prefix of a hyperparameter's name in it, and the options of each column."""
     limit = {THREADS[algorithm]: threads} if algorithm in THREADS else {}
     estimator = new_estimator(request.task, algorithm, limit | hyperparams, request.seed)
     tags, prefix = estimator.__sklearn_tags__(), "model__"
     if needs_encoded_labels(estimator):
-        # A vote of one: scikit-learn's own class encodes the labels and gives the original ones back.
-        # n_jobs=1 keeps it in this thread, whose limit holds for no other.
+        # scikit-learn's own class encodes the labels of its only voter and returns the original ones.
+        # n_jobs=1 keeps the fit in this thread, because the OpenMP limit of a thread holds only for itself.
         estimator = VotingClassifier([(algorithm, estimator)], voting="soft", n_jobs=1)
         prefix += f"{algorithm}__"
-    # Bagging's tag says no, but its trees take several targets.
+    # Bagging's tag is wrong: its trees do support several targets.
     if rows.y_train.ndim > 1 and not tags.target_tags.multi_output and algorithm != "bagging":
         estimator, prefix = MultiOutputRegressor(estimator, n_jobs=1), f"{prefix}estimator__"
-    takes_gaps = tags.input_tags.allow_nan
-    chosen = resolved(rows.X_train, request.preprocess, takes_gaps=takes_gaps)
+    chosen = resolved(rows.X_train, request.preprocess, allow_missing=tags.input_tags.allow_nan)
     prepared = preprocessor(request.task, rows.X_train, chosen, seed=request.seed)
     return Pipeline([("preprocessing", prepared), ("model", estimator)]), prefix, chosen

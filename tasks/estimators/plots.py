@@ -1,7 +1,7 @@
 """Figures of a candidate and of a search, drawn by scikit-learn's displays.
 
-Every figure is one of our own: pyplot, which has one state for all threads, is imported by scikit-learn but draws
-nothing.
+Figures are created without pyplot, whose state is shared by all threads. scikit-learn imports pyplot but does not draw
+with it.
 """
 
 import math
@@ -20,24 +20,24 @@ from sklearn.multioutput import MultiOutputRegressor
 
 from registry.vocabulary import Task
 
-NUMBERED_CLASSES = 30  # a confusion matrix of more has neither numbers nor labels
-CURVED_CLASSES = 10
-CELL_INCHES = 0.36  # room for a number of four digits
-LETTER_INCHES = 0.13  # a wide one
+MAX_LABELLED_CLASSES = 30  # a confusion matrix of more classes has neither numbers nor labels
+MAX_CURVES = 10
+CELL_INCHES = 0.36  # enough for a number of four digits
+LETTER_INCHES = 0.13  # of a wide letter
 POINTS = 10_000
 FEATURES = 20
-COLOURS = color_sequences["petroff10"]  # made for the colour-blind
+COLOURS = color_sequences["petroff10"]  # distinguishable by the colour-blind
 BLUE, ORANGE, RED, GREY = COLOURS[0], COLOURS[1], COLOURS[2], "0.5"
 
 Array = np.ndarray[Any, Any]
-Ranked = dict[Any, tuple[Array, Array]]  # by class: whether a test row is of it, and its score for it; both (k,)
+Ranked = dict[Any, tuple[Array, Array]]  # by class: which test rows belong to it, and their scores; both (k,)
 
 
 def model_plots(task: Task, pipeline: Any, X_test: pd.DataFrame, y_test: Array, predicted: Array) -> dict[str, Figure]:
-    """Return the figures of a fitted pipeline on k test rows, by file name without its ending.
+    """Return the figures of a fitted pipeline on k test rows, by file name without suffix.
 
-    y_test and the predictions for the test rows are (k,) or (k, targets). A figure that cannot be drawn is left out:
-    curves without scores or for test rows of one class, importances that the estimator does not have.
+    y_test and predicted are (k,) or (k, targets). Curves are left out without scores, or if all test rows have one
+    class. Importances are left out if the estimator has none.
     """
     if task is Task.REGRESSION:
         figures = {"residuals": _residuals(y_test.reshape(len(y_test), -1), predicted.reshape(len(y_test), -1))}
@@ -53,9 +53,9 @@ def model_plots(task: Task, pipeline: Any, X_test: pd.DataFrame, y_test: Array, 
 
 
 def search_plot(trials: list[dict[str, Any]], metric_label: str) -> Figure:
-    """Draw trials in the order they were tried, each with `mean` and `std` over the folds; higher is better.
+    """Draw the trials in order, each with `mean` and `std` over the folds; higher is better.
 
-    The mean of a trial whose `state` is pruned is that of some folds only, so it is no score and cannot be the best.
+    The mean of a pruned trial covers only some folds, so it is not drawn as a score and cannot be the best.
     """
     figure, axes = _panel(f"{metric_label} by trial", 7.0, 5.0)
     axes.set(xlabel="Trial", ylabel=f"Mean {metric_label} ± standard deviation")
@@ -81,7 +81,7 @@ def search_plot(trials: list[dict[str, Any]], metric_label: str) -> Figure:
 
 
 def _figure(width: float, height: float) -> Figure:
-    """Return an empty figure of a size in inches, or of one that suits the font of somebody's matplotlibrc."""
+    """Return an empty figure of a size in inches, scaled with the font size of the user's matplotlibrc."""
     scale = rcParams["font.size"] / rcParamsDefault["font.size"]
     return Figure((width * scale, height * scale), layout="constrained")
 
@@ -94,18 +94,18 @@ def _panel(title: str, width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _confusion_matrix(classes: Array, y_test: Array, predicted: Array) -> Figure:
-    labels = np.union1d(classes, y_test)  # a rare class may be in the test rows only
+    labels = np.union1d(classes, y_test)  # a rare class may occur in the test rows only
     counts = metrics.confusion_matrix(y_test, predicted, labels=labels)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shades: dict[str, Any] = {"cmap": "Blues", "vmin": 0, "vmax": 1}
-    if len(labels) > NUMBERED_CLASSES:
+    if len(labels) > MAX_LABELLED_CLASSES:
         figure, axes = _panel(f"Confusion matrix of {len(labels)} classes", 6.1, 6.3)
         axes.imshow(share, interpolation="nearest", **shades)
         axes.set(xticks=[], yticks=[])
     else:
         names = [_short(label, 20) for label in labels]
         side, longest = max(4.5, CELL_INCHES * len(labels)), LETTER_INCHES * max(map(len, names))
-        turned = longest > side / len(labels)  # they would run into each other
+        turned = longest > side / len(labels)  # the names would overlap
         figure, axes = _panel("Confusion matrix", side + longest + 0.6, side + (longest if turned else 0.2) + 0.8)
         display = ConfusionMatrixDisplay(share, display_labels=names)
         rotation = "vertical" if turned else "horizontal"
@@ -116,16 +116,16 @@ def _confusion_matrix(classes: Array, y_test: Array, predicted: Array) -> Figure
 
 
 def _write_counts(texts: Array, counts: Array, share: Array, size: float) -> None:
-    """Replace the shares in the cells with the counts; a zero is left out."""
+    """Replace the shares in the cells with the counts, and leave zeros out."""
     for cell, text in np.ndenumerate(texts):
         text.set(text=str(counts[cell] or ""), fontsize=min(11.0, size), color="w" if share[cell] > 0.5 else "k")
 
 
 def _ranked(pipeline: Any, X_test: pd.DataFrame, y_test: Array) -> Ranked:
-    """Return the larger of two classes, or each of up to ten; only classes that some of the test rows are of."""
+    """Return the larger of two classes, or each of up to ten. Classes of none or all of the test rows are left out."""
     classes = pipeline.classes_
     methods = [method for method in ("predict_proba", "decision_function") if hasattr(pipeline, method)]
-    if not methods or not 2 <= len(classes) <= CURVED_CLASSES or (len(classes) > 2 and _pairwise(pipeline["model"])):
+    if not methods or not 2 <= len(classes) <= MAX_CURVES or (len(classes) > 2 and _pairwise(pipeline["model"])):
         return {}
     scores = np.asarray(getattr(pipeline, methods[0])(X_test), dtype=float).reshape(len(y_test), -1)
     if not np.isfinite(scores).all():
@@ -136,7 +136,7 @@ def _ranked(pipeline: Any, X_test: pd.DataFrame, y_test: Array) -> Ranked:
 
 
 def _pairwise(model: Any) -> bool:
-    """Return whether the scores of a model, if it gives any, are for pairs of classes."""
+    """Return whether the model's scores are for pairs of classes."""
     return getattr(model, "decision_function_shape", "") == "ovo" or getattr(model, "multi_class", "") == "one_vs_one"
 
 
@@ -160,8 +160,8 @@ def _precision_recall(ranked: Ranked) -> Figure:
 
 
 def _curves(title: str, metric: str, curves: dict[tuple[str, Any], Any]) -> Figure:
-    """Draw displays, by their metric and their class, with a legend beside them."""
-    labels = [f"{value}  {_short(label, 20)}" for value, label in curves]  # the legend hides a label that begins with _
+    """Draw the displays with a legend of their metrics and classes."""
+    labels = [f"{value}  {_short(label, 20)}" for value, label in curves]  # a legend hides labels that begin with _
     figure, axes = _panel(title, 5.8 + LETTER_INCHES * max(map(len, [metric, *labels])), 4.8)
     looks = [{"color": colour, "linestyle": "-" if number < 5 else "--"} for number, colour in enumerate(COLOURS)]
     lines = [curve.plot(axes, curve_kwargs=look).line_ for curve, look in zip(curves.values(), looks, strict=False)]
@@ -170,7 +170,7 @@ def _curves(title: str, metric: str, curves: dict[tuple[str, Any], Any]) -> Figu
 
 
 def _residuals(y_test: Array, predicted: Array) -> Figure:
-    """Draw a panel for each target; y_test and predicted are (k, targets)."""
+    """Draw a panel for each target. y_test and predicted are (k, targets)."""
     rows, targets = y_test.shape
     drawn = min(rows, POINTS // targets)
     some = np.sort(np.random.default_rng(0).choice(rows, drawn, replace=False))
@@ -191,7 +191,7 @@ def _importances(model: Any) -> Array:
     """Return the importance of each feature, (d,); another shape if the model has none."""
     if isinstance(model, VotingClassifier | MultiOutputRegressor):
         return np.asarray(np.mean([_importances(each) for each in model.estimators_], axis=0))
-    # xgboost's linear models have both, of several classes with a row for each feature here, for each class there
+    # Of xgboost's linear models of several classes, feature_importances_ has a row per feature, coef_ one per class.
     values: Any = getattr(model, "feature_importances_", None)
     values = getattr(model, "coef_", None) if values is None else np.transpose(values)
     if values is None or callable(values):
@@ -206,7 +206,7 @@ def _feature_importance(names: Array, values: Array) -> Figure:
     title = "Feature importance" + (f": the {FEATURES} largest of {len(names)}" if len(names) > FEATURES else "")
     figure, axes = _panel(title, 5.5 + LETTER_INCHES * max(map(len, shown)), 4.8)
     greatest = min(values.max(), 1e307)
-    end = 1.05 * greatest if greatest > 1e-280 else 1.0  # matplotlib's ticks overflow beyond these
+    end = 1.05 * greatest if greatest > 1e-280 else 1.0  # matplotlib's ticks overflow beyond these sizes
     axes.barh(range(len(shown)), np.minimum(values[largest], end), color=BLUE)
     axes.set(xlim=(0, end), ylim=(len(shown) - 0.5, -0.5), xlabel="Importance, or size of the coefficient")
     axes.set_yticks(range(len(shown)), shown)
@@ -214,7 +214,7 @@ def _feature_importance(names: Array, values: Array) -> Figure:
 
 
 def _short(name: Any, most: int) -> str:
-    """Return a name on one line, not read as mathematics; its middle is left out, as names differ at their ends."""
+    """Return a name on one line, without mathematics. A long name keeps its ends, in which names differ most."""
     text = " ".join(str(name).split())
     text = text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) + 1 :]}"
     return text.replace("$", r"\$")

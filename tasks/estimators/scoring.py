@@ -1,4 +1,4 @@
-"""Metrics on the test rows. Higher is better for the key metric, and it is finite or the candidate fails."""
+"""Metrics on the test rows. A higher key metric is better, and a candidate without a finite one fails."""
 
 import math
 from time import perf_counter
@@ -14,11 +14,10 @@ from registry.vocabulary import KEY_METRIC, Task
 
 
 def score(task: Task, pipeline: Any, X_test: Any, y_test: Any) -> tuple[float, dict[str, float], Any]:
-    """The key metric, all metrics and the predictions of a fitted pipeline on k test rows.
+    """Return the key metric, all metrics and the predictions of a fitted pipeline on the test rows.
 
-    Classification: f1, precision and recall are those of the larger of two labels, and the mean over the labels (macro)
-    where there are more; a share of nothing counts as 0. roc_auc and log_loss are for two labels. `score_time` is that
-    of predicting.
+    With two labels f1, precision and recall are those of the larger one, with more the mean over the labels (macro). An
+    undefined ratio counts as 0. roc_auc and log_loss need two labels. `score_time` is the seconds of predicting.
 
     Raises:
         CandidateFailed: the key metric is not a finite number.
@@ -29,22 +28,24 @@ def score(task: Task, pipeline: Any, X_test: Any, y_test: Any) -> tuple[float, d
     if task is Task.REGRESSION:
         measured = _regression(y_test, predicted)
     else:
-        measured = _classification(pipeline, X_test, y_test, predicted)
+        labels = np.union1d(pipeline.classes_, y_test)  # a rare label may be among the test rows only
+        measured = _classification(y_test, predicted, labels)
+        if len(labels) == 2:
+            measured |= _ranking(pipeline, X_test, np.asarray(y_test) == labels[1])
     key = measured[KEY_METRIC[task]]
     if not math.isfinite(key):
         raise CandidateFailed(f"its {KEY_METRIC[task]} on the test rows is {key}, not a finite number")
-    finite = {name: float(value) for name, value in measured.items() if math.isfinite(value)}
-    return float(key), {**finite, "score_time": took}, predicted
+    return float(key), _finite(measured) | {"score_time": took}, predicted
 
 
 def predictions(pipeline: Any, X: Any) -> Any:
-    """The same to the last digit at any time: threads would add up a forest's trees in the order in which they end."""
+    """Predict in one thread: with several, the order in which a forest's trees are added changes the last digits."""
     with parallel_config("sequential"):
         return np.asarray(pipeline.predict(X))
 
 
 def key_metric(task: Task, y: Any, predicted: Any, labels: Any) -> float:
-    """The key metric of predictions; nan where there is none. `labels` are all that could have been predicted."""
+    """Return the key metric, NaN if it is undefined. `labels` are all labels that could have been predicted."""
     if task is Task.REGRESSION:
         finite = np.isfinite(predicted).all()
         return float(metrics.r2_score(y, predicted)) if finite else math.nan
@@ -52,18 +53,20 @@ def key_metric(task: Task, y: Any, predicted: Any, labels: Any) -> float:
 
 
 def baseline(task: Task, y_train: Any, rows: int) -> Any:
-    """What scikit-learn's dummy predicts for any rows: the label met most often, or the mean of each target."""
+    """Return the predictions of scikit-learn's dummy: the most frequent label, or the mean of each target."""
     dummy = DummyRegressor() if task is Task.REGRESSION else DummyClassifier()
     return dummy.fit(np.zeros((len(y_train), 1)), y_train).predict(np.zeros((rows, 1)))
 
 
 def baseline_metrics(task: Task, y_train: Any, y_test: Any) -> dict[str, float]:
-    """The metrics of the baseline that need its predictions alone."""
+    """Return the metrics of the baseline that need predictions only."""
     predicted = baseline(task, y_train, len(y_test))
     if task is Task.REGRESSION:
-        measured = _regression(y_test, predicted)
-    else:
-        measured = _labels_met(y_test, predicted, np.union1d(y_train, y_test))
+        return _finite(_regression(y_test, predicted))
+    return _finite(_classification(y_test, predicted, np.union1d(y_train, y_test)))
+
+
+def _finite(measured: dict[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in measured.items() if math.isfinite(value)}
 
 
@@ -77,13 +80,7 @@ def _regression(y_test: Any, predicted: Any) -> dict[str, float]:
     }
 
 
-def _classification(pipeline: Any, X_test: Any, y_test: Any, predicted: Any) -> dict[str, float]:
-    labels = np.union1d(pipeline.classes_, y_test)  # a rare one may be among the test rows alone
-    measured = _labels_met(y_test, predicted, labels)
-    return measured | (_ranking(pipeline, X_test, np.asarray(y_test) == labels[1]) if len(labels) == 2 else {})
-
-
-def _labels_met(y_test: Any, predicted: Any, labels: Any) -> dict[str, float]:
+def _classification(y_test: Any, predicted: Any, labels: Any) -> dict[str, float]:
     average = _average(labels)
     measured = {
         "f1": metrics.f1_score(y_test, predicted, zero_division=0, **average),
@@ -101,7 +98,7 @@ def _average(labels: Any) -> dict[str, Any]:
 
 
 def _ranking(pipeline: Any, X_test: Any, positive: Any) -> dict[str, float]:
-    """From probabilities where the estimator has them, else roc_auc from its decision function."""
+    """Return metrics of the probabilities; without them, only roc_auc from the decision function."""
     if positive.all() or not positive.any():
         return {}
     if hasattr(pipeline, "predict_proba"):

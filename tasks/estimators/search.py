@@ -1,7 +1,7 @@
-"""The best hyperparameters of one algorithm, by cross-validation on the training rows. The best mean of its folds wins.
+"""Search the best hyperparameters of an algorithm by cross-validation: the highest mean over the folds wins.
 
-scikit-learn generates the combinations of a grid or a random search, and the folds. Its GridSearchCV is not used:
-it keeps no reason of a failed fit but warns of it, and warnings can only be silenced for all threads at once.
+scikit-learn generates the folds, and the combinations of a grid or random search. Its GridSearchCV is not used, because
+it only warns of a failed fit, and warnings can only be silenced for all threads at once.
 """
 
 import logging
@@ -11,24 +11,20 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from operator import itemgetter
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.metrics import f1_score, make_scorer, r2_score
 from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv
 
 from registry.errors import CandidateFailed
 from registry.vocabulary import Task
+from tasks.estimators.scoring import key_metric
 from tasks.values import Found, Search
-
-if TYPE_CHECKING:
-    from optuna import Trial
 
 log = logging.getLogger("frontrunner")
 
-# Whether a trial is given up after this many folds with this mean.
-Stop = Callable[[int, float], bool]
+Stop = Callable[[int, float], bool]  # returns whether to prune a trial after so many folds with this mean
 
 
 def run_search(
@@ -42,22 +38,24 @@ def run_search(
     seed: int,
     on_trial: Callable[[dict[str, Any]], None] | None = None,
 ) -> Found:
-    """Tries the combinations on clones of the unfitted pipeline; `prefix` comes before a parameter's name there.
+    """Try combinations of hyperparameters on clones of the unfitted pipeline, and return the best one.
 
-    X_train (n, d), y_train (n,) or (n, targets). `on_trial` hears of each trial as it ends.
+    `prefix` precedes a parameter's name in the pipeline. X_train is a frame (n, d), y_train is (n,) or (n, targets).
+    `on_trial` is called with each trial that has ended.
 
     Raises:
-        CandidateFailed: too few rows for the folds, or no trial was complete.
+        CandidateFailed: there are too few rows for the folds, or no trial was complete.
     """
-    folds, scorer = _folds(task, search.args["cv"], y_train), _scorer(task, y_train)
+    folds = _folds(task, search.args["cv"], y_train)
+    labels = np.unique(y_train)  # of all rows, as a fold may lack some
     trials: list[dict[str, Any]] = []
     reasons: list[str] = []
     for params, stop in _proposed(search, algorithm, seed, trials):
         prefixed = {f"{prefix}{name}": value for name, value in params.items()}
-        measured = _measured(pipeline, prefixed, X_train, y_train, folds, scorer)
+        measured = _measured(task, clone(pipeline), prefixed, X_train, y_train, folds, labels)
         try:
             outcome = _outcome(measured, len(folds), stop)
-        except Exception as error:  # noqa: BLE001  (whatever a library raises: other combinations may do)
+        except Exception as error:  # noqa: BLE001  (a library may raise anything, and other combinations may succeed)
             outcome = {"mean": None, "std": None, "fit_time": None, "state": "failed"}
             reasons.append(f"{type(error).__name__}: {' '.join(str(error).split())}")
         trials.append({"trial": len(trials), "params": params, **outcome})
@@ -69,12 +67,12 @@ def run_search(
     if not complete:
         why = f"the first failed with {reasons[0]}" if reasons else "timeout ended the first before its last fold"
         raise CandidateFailed(f"none of the {len(trials)} trials of its search was complete: {why}")
-    best = max(complete, key=itemgetter("mean"))  # the first of equals
+    best = max(complete, key=itemgetter("mean"))  # ties go to the first
     return Found(best["params"], best["mean"], trials)
 
 
 def _folds(task: Task, cv: int, y: Any) -> list[tuple[Any, Any]]:
-    """What `cv` means to scikit-learn: stratified by label, or in order for regression; the same for every trial."""
+    """Return scikit-learn's folds for `cv`, for all trials: stratified by label, or for regression in order."""
     classification = task is Task.CLASSIFICATION
     rows = np.unique(y, return_counts=True)[1].max() if classification else len(y)
     needed = cv if classification else 2 * cv  # r2 of a single row is undefined
@@ -82,39 +80,26 @@ def _folds(task: Task, cv: int, y: Any) -> list[tuple[Any, Any]]:
         of_one = " of at least one label" if classification else ""
         raise CandidateFailed(f"cv={cv} needs {needed} training rows{of_one}, but there are {rows}: choose a lower cv")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # rare labels miss in some folds
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # some folds lack rare labels
         return list(check_cv(cv, y, classifier=classification).split(np.zeros(len(y)), y))
 
 
-def _scorer(task: Task, y: Any) -> Any:
-    """The key metric, as `tasks.scoring` has it; which labels there are is decided once, not by each fold."""
-    if task is Task.REGRESSION:
-        return make_scorer(r2_score)
-    labels = np.unique(y)
-    average = {"average": "binary", "pos_label": labels[1]} if len(labels) == 2 else {"average": "macro"}
-    return make_scorer(f1_score, zero_division=0, **average)
-
-
 def _measured(
-    pipeline: Any, params: dict[str, Any], X: Any, y: Any, folds: list[tuple[Any, Any]], scorer: Any
+    task: Task, pipeline: Any, params: dict[str, Any], X: Any, y: Any, folds: list[tuple[Any, Any]], labels: Any
 ) -> Iterator[tuple[float, float]]:
-    """Yield score and fit seconds, fold by fold, in this thread: its OpenMP limit holds for no other.
+    """Yield the score and the seconds of fitting, fold by fold, in this thread, to which the OpenMP limit applies.
 
-    `cross_validate` would put its own name in place of the estimator's into the error of a wrong hyperparameter.
+    The errors of `cross_validate` would not name the estimator whose hyperparameter is wrong.
     """
-    candidate = clone(pipeline).set_params(**params)
+    candidate = pipeline.set_params(**params)
     for train, test in folds:
         started = perf_counter()
-        fitted = clone(candidate).fit(_rows(X, train), y[train])
+        fitted = clone(candidate).fit(X.iloc[train], y[train])
         fit_time = perf_counter() - started
-        score = float(scorer(fitted, _rows(X, test), y[test]))
+        score = key_metric(task, y[test], fitted.predict(X.iloc[test]), labels)
         if not math.isfinite(score):
             raise CandidateFailed(f"a fold's score is {score}, not a finite number")
         yield score, fit_time
-
-
-def _rows(X: Any, index: Any) -> Any:
-    return X.iloc[index] if hasattr(X, "iloc") else X[index]
 
 
 def _outcome(measured: Iterator[tuple[float, float]], folds: int, stop: Stop) -> dict[str, Any]:
@@ -125,35 +110,39 @@ def _outcome(measured: Iterator[tuple[float, float]], folds: int, stop: Stop) ->
         if len(scores) < folds and stop(len(scores), float(np.mean(scores))):
             state = "pruned"
             break
-    figures = {"mean": np.mean(scores), "std": np.std(scores), "fit_time": np.mean(times)}
-    return {**{name: float(figure) for name, figure in figures.items()}, "state": state}
+    return {
+        "mean": float(np.mean(scores)),
+        "std": float(np.std(scores)),
+        "fit_time": float(np.mean(times)),
+        "state": state,
+    }
 
 
 def _proposed(
     search: Search, algorithm: str, seed: int, trials: list[dict[str, Any]]
 ) -> Iterator[tuple[dict[str, Any], Stop]]:
-    """The combinations to try, one after the other: what came of one is in `trials` when the next is asked for."""
+    """Yield the combinations to try. The caller appends the result of each to `trials` before it takes the next."""
     space, args = search.params[algorithm], search.args
     if search.kind == "optuna":
         yield from _suggested(space, args, seed, trials)
         return
-    grid = ParameterGrid(space)
-    random = search.kind == "random"
-    listed = ParameterSampler(space, min(args["n_iter"], len(grid)), random_state=seed) if random else grid
-    for combination in listed:
+    combinations = grid = ParameterGrid(space)
+    if search.kind == "random":
+        combinations = ParameterSampler(space, min(args["n_iter"], len(grid)), random_state=seed)
+    for combination in combinations:
         yield {name: combination[name] for name in space}, lambda _fold, _mean: False
 
 
 def _suggested(
     space: dict[str, Any], args: dict[str, Any], seed: int, trials: list[dict[str, Any]]
 ) -> Iterator[tuple[dict[str, Any], Stop]]:
-    """Time is looked at after each fold; the first trial always begins."""
+    """Yield combinations that optuna suggests until the timeout, which is checked after each fold."""
     import optuna  # an extra, which other searches do not need
-    from optuna.trial import TrialState
 
-    states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    result = optuna.trial.TrialState
+    states = {"complete": result.COMPLETE, "pruned": result.PRUNED, "failed": result.FAIL}
     deadline = perf_counter() + (args["timeout"] or math.inf)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it prints each study that it makes
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it prints each new study otherwise
     sampler, pruner = optuna.samplers.TPESampler(seed=seed), optuna.pruners.MedianPruner()
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
     for _ in range(args["n_trials"]):
@@ -162,19 +151,19 @@ def _suggested(
             {name: _suggestion(trial, name, values) for name, values in space.items()},
             partial(_stop, trial, deadline),
         )
-        state = states[trials[-1]["state"]]
-        study.tell(trial, trials[-1]["mean"] if state is TrialState.COMPLETE else None, state)
+        ended = trials[-1]
+        study.tell(trial, ended["mean"] if ended["state"] == "complete" else None, states[ended["state"]])
         if perf_counter() >= deadline:
             return
 
 
-def _suggestion(trial: "Trial", name: str, values: list[Any] | dict[str, Any]) -> Any:
-    if isinstance(values, list):  # by its place: optuna's own choices are numbers and texts alone
+def _suggestion(trial: Any, name: str, values: list[Any] | dict[str, Any]) -> Any:
+    if isinstance(values, list):  # by position, because optuna's choices can only be numbers and texts
         return values[trial.suggest_categorical(name, range(len(values)))]
     suggest = trial.suggest_int if isinstance(values["low"], int) else trial.suggest_float
     return suggest(name, **values)
 
 
-def _stop(trial: "Trial", deadline: float, fold: int, mean: float) -> bool:
+def _stop(trial: Any, deadline: float, fold: int, mean: float) -> bool:
     trial.report(mean, fold)
     return trial.should_prune() or perf_counter() >= deadline

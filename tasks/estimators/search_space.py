@@ -1,4 +1,4 @@
-"""What a search may try, checked before anything is fitted."""
+"""Check the values that a search is to try before anything is fitted."""
 
 import math
 import sys
@@ -17,8 +17,8 @@ from tasks.estimators.algorithms import NAMES, check_parameters, refuse_what_is_
 from tasks.validation import STRICT, Described, check
 from tasks.values import Search
 
-MOST_COMBINATIONS = {"grid": 10_000, "random": sys.maxsize}  # scikit-learn numbers those that it draws from
-RANGE = '{"low": a, "high": b}, perhaps with a "step" or "log": true'
+MAX_COMBINATIONS = {"grid": 10_000, "random": sys.maxsize}  # scikit-learn numbers the combinations it draws from
+RANGE = '{"low": a, "high": b}, optionally with a "step" or "log": true'
 
 Number = Annotated[int | float, AllowInfNan(False), Described("")]
 
@@ -30,14 +30,14 @@ class GridArgs:
 
 @dataclass(frozen=True, config=STRICT)
 class RandomArgs(GridArgs):
-    n_iter: Annotated[int, Ge(1), Described("How many combinations to try.", "a whole number of at least 1")] = 10
+    n_iter: Annotated[int, Ge(1), Described("The number of combinations to try.", "a whole number of at least 1")] = 10
 
 
 @dataclass(frozen=True, config=STRICT)
 class OptunaArgs(GridArgs):
-    n_trials: Annotated[int, Ge(1), Described("How many trials to make.", "a whole number of at least 1")] = 20
+    n_trials: Annotated[int, Ge(1), Described("The maximal number of trials.", "a whole number of at least 1")] = 20
     timeout: Annotated[
-        float | None, Gt(0), AllowInfNan(False), Described("After how many seconds to stop.", "seconds above 0")
+        float | None, Gt(0), AllowInfNan(False), Described("The maximal seconds of the search.", "seconds above 0")
     ] = None
 
 
@@ -60,10 +60,10 @@ def checked_search(
     algorithms: list[str],
     hyperparams: dict[str, dict[str, Any]],
 ) -> Search | None:
-    """Return the search that can begin, or None. With one algorithm, search_params may leave its name out.
+    """Return the checked search, None without one. With one algorithm, search_params may omit its name.
 
     Raises:
-        UnknownValue, BadHyperparameter, InvalidInput: something in it cannot be searched.
+        UnknownValue, BadHyperparameter, InvalidInput: the search is not possible.
         MissingExtra: optuna is not installed.
     """
     if search is None:
@@ -79,12 +79,12 @@ def checked_search(
     for name, space in by_algorithm.items():
         _check_space(task, name, space, algorithms, hyperparams)
     params = {name: _checked_space(search, name, space) for name, space in by_algorithm.items()}
-    of = f"argument of search={search!r}"
-    return Search(search, params, asdict(check(ARGS[search], search_args or {}, unknown=of)))
+    args = check(ARGS[search], search_args or {}, unknown=f"argument of search={search!r}")
+    return Search(search, params, asdict(args))
 
 
 def _names_algorithms(search_params: dict[str, Any]) -> bool:
-    """`quantile` is an algorithm and a parameter: what it has then is a range, or parameters of its own."""
+    """Return whether the keys are algorithms. The value of `quantile` shows if it is the algorithm or the parameter."""
     return any(
         name in NAMES and isinstance(values, dict) and "low" not in values for name, values in search_params.items()
     )
@@ -109,30 +109,31 @@ def _checked_space(search: str, name: str, space: dict[str, Any]) -> dict[str, A
     checked = {parameter: _values(search, f"{parameter!r} of {name!r}", given) for parameter, given in space.items()}
     if search == "optuna":
         return checked
-    size, most = math.prod(len(values) for values in checked.values()), MOST_COMBINATIONS[search]
-    if size > most:
+    combinations, limit = math.prod(len(values) for values in checked.values()), MAX_COMBINATIONS[search]
+    if combinations > limit:
         raise BadHyperparameter(
-            f"search_params of {name!r} make {size:,} combinations; search={search!r} takes at most {most:,}:"
+            f"search_params of {name!r} make {combinations:,} combinations; search={search!r} takes at most {limit:,}:"
             " list fewer values, or choose another search"
         )
     return checked
 
 
-def _values(search: str, where: str, given: Any) -> list[Any] | dict[str, Any]:
-    refuse_what_is_not_json(f"search_params: {where}", given)
+def _values(search: str, parameter: str, given: Any) -> list[Any] | dict[str, Any]:
+    where = f"search_params: {parameter}"
+    refuse_what_is_not_json(where, given)
     if isinstance(given, dict):
         if search != "optuna":
             raise BadHyperparameter(
-                f"search_params: {where} is a range, which only search='optuna' takes: list the values for {search!r}"
+                f"{where} is a range, which only search='optuna' takes: list the values for {search!r}"
             )
-        return _range(f"search_params: {where}", given)
+        return _range(where, given)
     if not isinstance(given, list | tuple) or not given:
-        raise BadHyperparameter(f"search_params: {where} is not a list of the values to try: {given!r}")
+        raise BadHyperparameter(f"{where} is not a list of the values to try: {given!r}")
     return list(given)
 
 
 def _range(where: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the range as optuna takes it. `high` becomes the last value that the steps reach, without a warning."""
+    """Return the range in optuna's form. `high` becomes the last value that the steps reach, else optuna warns."""
     try:
         chosen = check(Range, given)
     except InvalidInput:

@@ -65,7 +65,7 @@ REFUSED_DATA = {
     "2 an unknown column": (GOOD, {"y_column_name": "w"}, "has no column 'w'; it has 'x', 'z', 'y'"),
     "3 an empty table": (GOOD.head(0), {}, "has 0 rows: at least 4"),
     "4 one row": (GOOD.head(1), {}, "has 1 rows: at least 4"),
-    "5 no feature columns": (GOOD[["y"]], {}, "no column beside the target"),
+    "5 no feature columns": (GOOD[["y"]], {}, "no column besides the target"),
     "6 a target of nulls": (with_y([None] * N), {}, f"{N} of {N} rows of files:t.parquet have no 'y'"),
     "7 a target with some nulls": (with_y([None, 0, 1, 1] * 10), {}, f"10 of {N} rows of files:t.parquet have no 'y'"),
     "8 a single class": (with_y(["a"] * N), {}, "a single class, 'a'"),
@@ -86,7 +86,7 @@ REFUSED_DATA = {
     "20 spans of time": (with_x(pd.to_timedelta(np.arange(N), "h")), {}, "column 'x' .* holds duration"),
     "24 a text column with as many values as rows": (with_x([f"id {n}" for n in range(N)]), {}, "'x'"),
     "26 a constant test target": (
-        with_y([1.0] * 30 + [2.0] * 10), REGRESS | {"test_sampling": "last"}, "R2 means nothing"
+        with_y([1.0] * 30 + [2.0] * 10), REGRESS | {"test_sampling": "last"}, "R2 is undefined"
     ),
     "27 a test set of one row": (GOOD, {"test_size": 0.02, "test_sampling": "random"}, "leave 39 to fit and 1 to test"),
     "31 test_size 0": (GOOD, {"test_size": 0}, "test_size is a share"),

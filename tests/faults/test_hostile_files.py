@@ -20,10 +20,10 @@ from registry.errors import BadData, InvalidInput, UnknownRelation
 from registry.timeouts import with_timeout
 from registry.vocabulary import Task
 from tasks.data import sources
+from tasks.data.checks import refuse_duplicate_columns
 from tasks.data.outputs import writer
 from tasks.data.snapshots import freeze
 from tasks.data.statistics import column_statistics
-from tasks.predictions import _refuse_twice
 from tests.support.hostile import TEXT, examples, refused_or
 from tests.support.requests import request
 
@@ -129,7 +129,7 @@ class TestParquetThatLies:
         (data / "t.parquet").write_bytes(rows + (data / "footer").read_bytes()[4:])
         assert (data / "t.parquet").stat().st_size < 10**7
         before = psutil.Process().memory_info().rss
-        with pytest.raises(BadData, match="take .* GB or more, and this machine has"):
+        with pytest.raises(BadData, match="need at least .* GB of memory, and this machine has"):
             with_timeout(SECONDS, "read", lambda: sources.read("files:t.parquet"))
         assert psutil.Process().memory_info().rss - before < 10**9
 
@@ -140,7 +140,11 @@ def test_a_line_of_commas_does_not_take_for_ever(data: Path) -> None:
     with pytest.raises(BadData, match="two columns named ''"):
         with_timeout(SECONDS, "freeze", lambda: freeze(sources.read("files:t.csv"), request(Task.CLASSIFICATION), data))
     with pytest.raises(BadData, match="two columns named ''"):
-        with_timeout(SECONDS, "predict", lambda: _refuse_twice(csv.read_csv(data / "t.csv"), "files:t.csv"))
+        with_timeout(
+            SECONDS,
+            "predict",
+            lambda: refuse_duplicate_columns(csv.read_csv(data / "t.csv").column_names, "files:t.csv"),
+        )
 
 
 class TestWhatIsNoFile:

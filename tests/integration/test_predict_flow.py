@@ -183,7 +183,7 @@ class TestTables:
         assert set(found) == {moment}
 
     REFUSED = {
-        "lists": (pa.array([[1]] * 60), "'more' holds list"),
+        "lists": (pa.array([[1]] * 60), "hold the list<.*> values of column 'more'"),
         "beyond 64 bits": (pa.array([2**64 - 1] * 60, pa.uint64()), "18446744073709551615"),
     }
 

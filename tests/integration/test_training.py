@@ -340,7 +340,7 @@ class TestFailures:
         assert len(Predictor("iris").predict(np.zeros((2, 4)))) == 2
 
     REFUSED = {
-        "an unknown relation": ({"relation_name": "sklearn:irises"}, UnknownRelation, "ships no set 'irises'"),
+        "an unknown relation": ({"relation_name": "sklearn:irises"}, UnknownRelation, "has no data set 'irises'"),
         "an unknown column": ({"y_column_name": "species"}, BadData, "has no column 'species'"),
         "an unknown algorithm": ({"algorithms": ["svn"]}, UnknownValue, "unknown classification algorithm 'svn'"),
         "an unknown task": ({"task": "clustering"}, UnknownValue, "unknown task 'clustering'"),

@@ -20,10 +20,10 @@ NAN = float("nan")
 
 
 def prepared(
-    X: pd.DataFrame, preprocess: dict[str, Any], new: pd.DataFrame | None = None, *, takes_gaps: bool = False
+    X: pd.DataFrame, preprocess: dict[str, Any], new: pd.DataFrame | None = None, *, allow_missing: bool = False
 ) -> pd.DataFrame:
     """What the estimator sees of `new`, fitted on X and y = 0, 1, 2 ..."""
-    chosen = resolved(X, checked_preprocess(preprocess), takes_gaps=takes_gaps)
+    chosen = resolved(X, checked_preprocess(preprocess), allow_missing=allow_missing)
     fitted = preprocessor(REGRESSION, X, chosen, seed=0).fit(X, np.arange(len(X), dtype=float))
     rows = fitted.transform(X if new is None else new)
     return pd.DataFrame(rows, columns=fitted.get_feature_names_out())
@@ -49,7 +49,7 @@ def test_a_gap_is_filled_by_a_figure_of_the_training_rows(impute: str, filled: f
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float32"])
 def test_zero_is_of_every_type_of_number(dtype: str) -> None:
     given = pd.DataFrame({"x": np.array([1, 2, 3], dtype)})
-    chosen = resolved(given, {"x": {"impute": "zero"}}, takes_gaps=False)
+    chosen = resolved(given, {"x": {"impute": "zero"}}, allow_missing=False)
     made = preprocessor(Task.REGRESSION, given, chosen, seed=0).fit_transform(given)
     assert made.tolist() == [[1], [2], [3]]
 
@@ -58,9 +58,9 @@ def test_a_column_without_gaps_fills_those_of_new_rows() -> None:
     assert one([1.0, 2.0, 6.0], {}, new=[NAN]) == [2.0]
 
 
-def test_an_estimator_that_takes_gaps_gets_them() -> None:
-    assert np.isnan(one([1.0, NAN], {}, takes_gaps=True)[1])
-    assert one([1.0, NAN], {"impute": "zero"}, takes_gaps=True)[1] == 0
+def test_an_estimator_that_allow_missing_gets_them() -> None:
+    assert np.isnan(one([1.0, NAN], {}, allow_missing=True)[1])
+    assert one([1.0, NAN], {"impute": "zero"}, allow_missing=True)[1] == 0
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ class TestText:
         """Two rows of each of 100 names and targets that are noise: what was learnt of the noise must not be there."""
         X = pd.DataFrame({"x": [f"n{number}" for number in range(100)] * 2}, dtype="str")
         y = np.random.default_rng(0).normal(size=200)
-        chosen = resolved(X, {}, takes_gaps=False)
+        chosen = resolved(X, {}, allow_missing=False)
         assert chosen["x"]["encode"] == "target"
         seen = preprocessor(REGRESSION, X, chosen, seed=0).fit_transform(X, y)[:, 0]
         by_itself = preprocessor(REGRESSION, X, chosen, seed=0).fit(X, y).transform(X)[:, 0]
@@ -125,7 +125,7 @@ class TestText:
     def test_a_class_a_column(self) -> None:
         X = pd.DataFrame({"x": ["a", "b", "c"] * 20}, dtype="str")
         y = np.array(["no", "yes", "perhaps"] * 20)
-        chosen = resolved(X, {"x": {"encode": "target"}}, takes_gaps=False)
+        chosen = resolved(X, {"x": {"encode": "target"}}, allow_missing=False)
         seen = preprocessor(CLASSIFICATION, X, chosen, seed=0).fit(X, y).transform(X)
         assert seen.shape == (60, 3)
         assert (seen.argmax(axis=1) == np.tile([0, 2, 1], 20)).all()  # no, perhaps, yes
@@ -155,7 +155,7 @@ class TestDates:
         X = pd.DataFrame({"x": pd.Timestamp("2024-01-01") + pd.to_timedelta(draw.integers(0, 800, 300), "D")})
         X["area"] = draw.normal(100, 20, 300)
         y = 3 * X["area"].to_numpy() + draw.normal(0, 5, 300)
-        parts = preprocessor(REGRESSION, X, resolved(X, {}, takes_gaps=False), seed=0)
+        parts = preprocessor(REGRESSION, X, resolved(X, {}, allow_missing=False), seed=0)
         model = Pipeline([("preprocessing", parts), ("model", LinearRegression())]).fit(X[:200], y[:200])
         assert model.score(X[200:], y[200:]) > 0.95
 
@@ -184,7 +184,7 @@ class TestNames:
 
     def test_ten_thousand_columns_are_a_few_transformers(self) -> None:
         X = pd.DataFrame(np.zeros((4, 10_000)), columns=[f"c_{number}" for number in range(10_000)])
-        chosen = resolved(X, {"c_7": {"scale": "standard"}}, takes_gaps=False)
+        chosen = resolved(X, {"c_7": {"scale": "standard"}}, allow_missing=False)
         assert len(preprocessor(REGRESSION, X, chosen, seed=0).transformers) == 2
 
 
@@ -215,7 +215,7 @@ def everything() -> tuple[pd.DataFrame, dict[str, Any]]:
 def test_a_file_keeps_all_of_it(task: Task, tmp_path: Path) -> None:
     X, preprocess = everything()
     y = np.arange(200.0) if task is REGRESSION else np.array(["yes", "no"] * 100)
-    chosen = resolved(X, checked_preprocess(preprocess), takes_gaps=False)
+    chosen = resolved(X, checked_preprocess(preprocess), allow_missing=False)
     model = LinearRegression() if task is REGRESSION else LogisticRegression(max_iter=10_000)
     pipeline = Pipeline([("preprocessing", preprocessor(task, X, chosen, seed=0)), ("model", model)]).fit(X, y)
     path = tmp_path / "model.skops"
@@ -229,12 +229,12 @@ def test_a_file_keeps_all_of_it(task: Task, tmp_path: Path) -> None:
 
 def test_what_was_chosen_is_shown_by_groups() -> None:
     X, preprocess = everything()
-    lines = preprocessing_lines(resolved(X, checked_preprocess(preprocess), takes_gaps=False))
+    lines = preprocessing_lines(resolved(X, checked_preprocess(preprocess), allow_missing=False))
     assert lines[0] == ["columns", "impute", "encode", "scale"]
     assert ["nothing", "", "dropped", ""] in lines
     assert ["when", "max", "date_parts", "standard"] in lines
     assert ["encode order", "mode", "ordinal: c < b < a", "preserve"] in lines
-    wide = resolved(pd.DataFrame(np.zeros((4, 100))).add_prefix("c"), {}, takes_gaps=True)
+    wide = resolved(pd.DataFrame(np.zeros((4, 100))).add_prefix("c"), {}, allow_missing=True)
     assert preprocessing_lines(wide)[1] == ["c0, c1, c2, c3, c4, … (100 in all)", "native", "native", "preserve"]
 
 
@@ -259,9 +259,13 @@ def test_another_shape_is_refused(what: str) -> None:
 TEXT = ["a", "b", "c", None]
 DAY = [pd.Timestamp("2026-11-23")] * 4
 MISFITS: dict[str, tuple[list[Any], dict[str, Any], str]] = {
-    "gaps that are an error": ([1.0, NAN, 2.0, NAN], {"impute": "error"}, "'x' has 2 gaps and its impute is error"),
-    "text as it is": (TEXT, {"encode": "native"}, "'x' is text, which no algorithm reads"),
-    "the mean of text": (TEXT, {"encode": "one_hot", "impute": "mean"}, "'x' is text, and mean is of numbers"),
+    "gaps that are an error": (
+        [1.0, NAN, 2.0, NAN],
+        {"impute": "error"},
+        "'x' has 2 missing values, and its impute is error",
+    ),
+    "text as it is": (TEXT, {"encode": "native"}, "'x' is text, which no algorithm accepts"),
+    "the mean of text": (TEXT, {"encode": "one_hot", "impute": "mean"}, "'x' is text, and impute mean is for numbers"),
     "a value without a place": (TEXT, {"encode": {"ordinal": ["a", "b"]}}, "the order of column 'x' lacks 'c'"),
     "dates as categories": (DAY, {"encode": "one_hot"}, "'x' holds dates"),
 }
@@ -271,9 +275,9 @@ MISFITS: dict[str, tuple[list[Any], dict[str, Any], str]] = {
 def test_a_choice_that_its_column_cannot_have_is_refused(what: str) -> None:
     values, choice, said = MISFITS[what]
     with pytest.raises(BadData, match=said):
-        resolved(pd.DataFrame({"x": values}), {"x": choice}, takes_gaps=True)
+        resolved(pd.DataFrame({"x": values}), {"x": choice}, allow_missing=True)
 
 
 def test_a_column_that_is_not_there_is_refused() -> None:
     with pytest.raises(UnknownColumn, match="'w'.*'x'"):
-        resolved(pd.DataFrame({"x": [1]}), {"w": {"scale": "standard"}}, takes_gaps=True)
+        resolved(pd.DataFrame({"x": [1]}), {"w": {"scale": "standard"}}, allow_missing=True)

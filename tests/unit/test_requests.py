@@ -111,12 +111,12 @@ REFUSED = {
     "a value of a wrong type": (
         {"algorithms": ["svm"], "hyperparams": {"svm": {"C": "big"}}},
         BadHyperparameter,
-        "hyperparams of 'svm' do not fit: The 'C' parameter",
+        "hyperparams of 'svm' are invalid: The 'C' parameter",
     ),
     "a value of a wrong type for xgboost": (
         {"hyperparams": {"xgboost": {"max_depth": "deep"}}},
         BadHyperparameter,
-        "hyperparams of 'xgboost' do not fit: .*max_depth",
+        "hyperparams of 'xgboost' are invalid: .*max_depth",
     ),
     "a search that there is not": ({"search": "bayes"}, UnknownValue, "unknown search 'bayes'"),
     "an unknown preprocess option": ({"preprocess": {"x": {"scale": "big"}}}, InvalidInput, "big"),

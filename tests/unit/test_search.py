@@ -61,7 +61,7 @@ def asked(search: Any, params: Any, args: Any = None, algorithms=("svm",), hyper
 def found(search: str, params: Any, X: Any, y: Any, estimator: Any, task=CLASSIFICATION, seed=0, **args: Any) -> Found:
     """As a training does it; the pipeline's last step is the algorithm that is called svm here."""
     pipeline = estimator if isinstance(estimator, Pipeline) else model(estimator)
-    return run_search(Search(search, {"svm": params}, args), task, "svm", pipeline, "model__", X, y, seed)
+    return run_search(Search(search, {"svm": params}, args), task, "svm", pipeline, "model__", pd.DataFrame(X), y, seed)
 
 
 def column(trials: list[dict[str, Any]], name: str) -> list[Any]:
@@ -284,7 +284,7 @@ def test_each_trial_is_told_of_as_it_ends_and_the_pipeline_stays_unfitted() -> N
     X, y = load_iris(return_X_y=True)
     heard: list[dict[str, Any]] = []
     pipeline, search = svm(), Search("grid", {"svm": {"C": [0.1, 1]}}, {"cv": 3})
-    ours = run_search(search, CLASSIFICATION, "svm", pipeline, "model__", X, y, 0, heard.append)
+    ours = run_search(search, CLASSIFICATION, "svm", pipeline, "model__", pd.DataFrame(X), y, 0, heard.append)
     assert heard == ours.trials
     assert not hasattr(pipeline[-1], "classes_")
     assert pipeline[-1].C == 1.0
@@ -373,7 +373,7 @@ def test_xgboost_in_its_vote_of_one_keeps_text_labels() -> None:
     booster = XGBClassifier(random_state=0, n_estimators=3, n_jobs=1)
     pipeline = model(VotingClassifier([("xgboost", booster)], voting="soft", n_jobs=1))
     search = checked_search("grid", {"max_depth": [1, 2]}, {"cv": 3}, CLASSIFICATION, ["xgboost"], {})
-    ours = run_search(search, CLASSIFICATION, "xgboost", pipeline, "model__xgboost__", X, labels, 0)
+    ours = run_search(search, CLASSIFICATION, "xgboost", pipeline, "model__xgboost__", pd.DataFrame(X), labels, 0)
     bare = [cross_val_score(booster.set_params(max_depth=d), X, y, scoring="f1_macro", cv=3).mean() for d in (1, 2)]
     assert column(ours.trials, "params") == [{"max_depth": 1}, {"max_depth": 2}]
     np.testing.assert_allclose(column(ours.trials, "mean"), bare, rtol=1e-12)

@@ -37,9 +37,9 @@ def numbers(n: int = 12, kind: str = "float64") -> pd.DataFrame:
 
 
 def fitted(
-    preprocess: dict[str, Any], given: pd.DataFrame, *, takes_gaps: bool = False, model: Any = None
+    preprocess: dict[str, Any], given: pd.DataFrame, *, allow_missing: bool = False, model: Any = None
 ) -> ServedPipeline:
-    chosen = resolved(given, preprocess, takes_gaps=takes_gaps)
+    chosen = resolved(given, preprocess, allow_missing=allow_missing)
     before = preprocessor(Task.REGRESSION, given, chosen, seed=0)
     pipeline = Pipeline([("preprocessing", before), ("model", model or LinearRegression())])
     types = {name: str(given[name].dtype) for name in given}
@@ -83,8 +83,8 @@ def test_they_are_the_numbers_that_the_transformers_make() -> None:
     @examples(200)
     @given(asked())
     def check(case: tuple[dict[str, Any], bool, pd.DataFrame, pd.DataFrame]) -> None:
-        preprocess, takes_gaps, trained, rows = case
-        ours = fitted(preprocess, trained, takes_gaps=takes_gaps)
+        preprocess, allow_missing, trained, rows = case
+        ours = fitted(preprocess, trained, allow_missing=allow_missing)
         table = aligned(rows, ours.features)
         assert np.array_equal(table.to_numpy(float), rows[NAMES].to_numpy(float))
         X, made = ours.prepare(rows), ours.pipeline[0].transform(table)
@@ -100,7 +100,9 @@ def test_they_are_the_numbers_that_the_transformers_make() -> None:
 
 def test_a_model_of_plain_numbers_is_asked_alone() -> None:
     assert isinstance(fitted({}, numbers()).prepare(numbers()), np.ndarray)
-    assert isinstance(fitted({"b": {"impute": "zero"}}, numbers(), takes_gaps=True).prepare([[1, 2, 3, 4]]), np.ndarray)
+    assert isinstance(
+        fitted({"b": {"impute": "zero"}}, numbers(), allow_missing=True).prepare([[1, 2, 3, 4]]), np.ndarray
+    )
 
 
 @pytest.mark.parametrize("scale", ["standard", "min_max", "max_abs", "robust"])
@@ -176,7 +178,7 @@ def test_the_callers_rows_are_copied_and_every_model_may_write_to_what_it_gets()
 def test_numbers_of_another_machine_are_made_its_own(kind: str) -> None:
     """xgboost reads them as they lie."""
     given = numbers()
-    ours = fitted({}, given, takes_gaps=True, model=XGBRegressor(n_estimators=5))
+    ours = fitted({}, given, allow_missing=True, model=XGBRegressor(n_estimators=5))
     rows = given.round().astype(kind)
     assert np.array_equal(ours.predict(ours.prepare(rows)), ours.pipeline.predict(given.round()))
 

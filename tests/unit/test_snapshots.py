@@ -89,7 +89,7 @@ REFUSED = {
     ),
     "an empty table": (frame().head(0), CLASSIFICATION, "has 0 rows"),
     "one row": (frame().head(1), CLASSIFICATION, "has 1 rows"),
-    "no feature": (frame(x=None), CLASSIFICATION, "no column beside the target"),
+    "no feature": (frame(x=None), CLASSIFICATION, "no column besides the target"),
     "an empty target": (frame(y=[None] * 6), CLASSIFICATION, "6 of 6 rows .* have no 'y'"),
     "gaps in the target": (frame(y=[0, 1, None, 1, 0, 1]), CLASSIFICATION, "1 of 6 rows .* have no 'y'"),
     "infinity": (frame(x=[1, 2, 3, 4, 5, np.inf]), CLASSIFICATION, "column 'x' .* infinite or beyond"),
@@ -164,7 +164,7 @@ LIKELY_MISTAKES = {
     "decimals": (frame(x=[Decimal("1.5")] * 5 + [Decimal(2)]), "column 'x' .* holds decimals"),
     "large whole numbers": (frame(x=[2**53 + 1, 2, 3, 4, 5, 6]), "above 2\\^53"),
     "an empty column": (frame(z=[None] * 6), "column 'z' .* has no value and is dropped"),
-    "a constant": (frame(z=[7] * 6, w=["a"] * 6), "column 'z' .* has one value.* \\(so do 1 others\\)"),
+    "a constant": (frame(z=[7] * 6, w=["a"] * 6), "column 'z' .* has one value.* \\(also 1 others\\)"),
     "the target again": (frame(z=[0, 1, 0, 1, 0, 1]), "column 'z' .* equals the target"),
 }
 
@@ -193,7 +193,7 @@ def test_parts_of_a_file_are_in_their_order_with_the_hashes_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "PART_BYTES", 2_000)
-    monkeypatch.setattr(writer, "LEAST_PART_ROWS", 1)
+    monkeypatch.setattr(writer, "MIN_PART_ROWS", 1)
     monkeypatch.setattr(writer, "HASHED_ROWS", 17)
     whole = table(pd.DataFrame({"x": np.arange(1003.0), "text": [f"t{i % 7}" for i in range(1003)], "y": labels(1003)}))
     frozen = freeze(whole, request(CLASSIFICATION, test_sampling=Sampling.RANDOM, seed=3), tmp_path)
@@ -279,7 +279,7 @@ def test_numbers_are_looked_at_whatever_is_beside_them(values: Any, reason: str 
     [
         (frame(y=["a"] * 6), CLASSIFICATION, "single class, 'a'"),
         (frame(y=[1.0, 2, 3, 4, 9, 9]), REGRESSION, "every test row .* has the target 9.0"),
-        (frame(x=[None] * 4 + [1, 2]), CLASSIFICATION, "beside the target has a value in the training rows"),
+        (frame(x=[None] * 4 + [1, 2]), CLASSIFICATION, "besides the target has a value in the training rows"),
     ],
 )
 def test_both_sides_must_be_able_to_tell_something(tmp_path: Path, rows, task: Task, reason: str) -> None:

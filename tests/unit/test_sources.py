@@ -76,8 +76,8 @@ def test_a_file_that_is_broken(data: Path) -> None:
     ("name", "reason"),
     [
         ("digits", "is not SOURCE:NAME; sources are sklearn, files$"),
-        ("data/stones.csv", "is not SOURCE:NAME; sources are sklearn, files; a file is files:PATH, from data on"),
-        ("sklearn:mnist", "scikit-learn ships no set 'mnist'; it has breast_cancer, diabetes"),
+        ("data/stones.csv", "is not SOURCE:NAME; sources are sklearn, files; a file is files:PATH, relative to data"),
+        ("sklearn:mnist", "scikit-learn has no data set 'mnist'; it has breast_cancer, diabetes"),
         ("lake:orders", "there is no source 'lake'.*SOURCE_LAKE_URL"),
         ("sklearn:", "is not SOURCE:NAME"),
         (":digits", "there is no source ''"),
@@ -170,7 +170,7 @@ def test_values_of_two_types_in_a_column_name_it(workspace: Path, monkeypatch: p
         connection.execute(text("CREATE TABLE odd (a)"))
         connection.execute(text("INSERT INTO odd VALUES (1), ('one')"))
     engine.dispose()
-    with pytest.raises(BadData, match="column 'a' does not hold values of one type"):
+    with pytest.raises(BadData, match="column 'a' holds values of several types"):
         read("warehouse:odd")
 
 
@@ -242,7 +242,7 @@ class TestWhatARelationMayBe:
     )
     def test_no_schema_of_the_databases_own(self, warehouse: str, name: str) -> None:
         for use in (read, lambda relation: writer(relation, "replace", "key")):
-            with pytest.raises(UnknownRelation, match="where the database keeps its own"):
+            with pytest.raises(UnknownRelation, match="is in the system schema"):
                 use(f"warehouse:{name}")
 
     @pytest.mark.parametrize("name", ["sqlite_master", "main.sqlite_schema", "pg_authid", "pg_class"])
