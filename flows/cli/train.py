@@ -54,8 +54,7 @@ def train(given: Given, as_json: AsJson = False) -> None:
     if as_json:
         print_json(result)
         return
-    head, *rows = leaderboard(result)
-    print_table(head, rows)
+    print_table(*leaderboard(result))
     print(f"{'deployed' if result.deployed else 'not deployed'}: {result.reason}")
 
 
