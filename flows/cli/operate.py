@@ -31,7 +31,7 @@ def up(
 
     Example: `frontrunner up --mlflow-port 5001`
     """
-    from flows.local.up import up  # heavy: imports httpx and psutil
+    from flows.local.up import up  # heavy: imports psutil and SQLAlchemy
 
     sys.exit(up(prefect_port, mlflow_port, port))
 

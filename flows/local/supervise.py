@@ -1,7 +1,7 @@
-"""Run several programs as one: print what they print, and end all of them together.
+"""Run several programs as one: print their output, and end all of them together.
 
-A guard, a process of its own, ends the programs. It reads their ids from a pipe, and acts when the pipe is closed: by
-`ProcessGroup`, or by the system when the process of `ProcessGroup` was killed.
+A separate process, the guard, ends the programs. It reads their ids from a pipe, and acts when the pipe is closed: by
+`ProcessGroup`, or by the system if the process of `ProcessGroup` was killed.
 """
 
 import os
@@ -17,15 +17,15 @@ from threading import Thread
 
 import psutil
 
-WORKER_SECONDS = 15  # for its flow runs to report that they end
+WORKER_SECONDS = 15  # until its flow runs have reported that they end
 SERVER_SECONDS = 10
 OUTPUT_SECONDS = 1
 HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-COLOURS = (36, 33, 35, 32)  # as terminals number them
+COLOURS = (36, 33, 35, 32)  # codes of a terminal
 
 
 class SupervisedProcess:
-    """One of the programs, in a session of its own: signals of the terminal do not reach it."""
+    """One of the programs, in its own session, so that signals of the terminal do not reach it."""
 
     def __init__(self, name: str, command: list[str], environment: Mapping[str, str], prefix: str) -> None:
         self.name = name
@@ -49,7 +49,7 @@ class SupervisedProcess:
         return self._process.wait()
 
     def finish(self) -> None:
-        """Kill what is left of it, and print what is left of its output."""
+        """Kill its remaining processes, and print its remaining output."""
         with suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
         self._printing.join(OUTPUT_SECONDS)
@@ -60,14 +60,14 @@ class SupervisedProcess:
 
 
 class ProcessGroup:
-    """Programs that start together, and end together: the one that was started last before the others."""
+    """Programs that start and end together. The one that was started last ends before the others."""
 
     def __init__(self, commands: Mapping[str, list[str]], environment: Mapping[str, str]) -> None:
         self._commands = commands
         self._environment = environment
         self._width = max(map(len, [*commands, "system"]))
         self._processes: list[SupervisedProcess] = []
-        self._events: SimpleQueue[tuple[str, int]] = SimpleQueue()  # what happened, and the exit code that follows
+        self._events: SimpleQueue[tuple[str, int]] = SimpleQueue()  # a message and an exit code
 
     def run(self) -> int:
         """Run the programs until a signal arrives (0) or one of them ends (not 0), and return that exit code."""
@@ -77,7 +77,7 @@ class ProcessGroup:
             [sys.executable, "-m", "flows.local.supervise"], stdin=subprocess.PIPE, text=True, start_new_session=True
         )
         try:
-            with guard:  # leaving closes its pipe, and waits until it has ended them
+            with guard:  # leaving the block closes its pipe and waits until it has ended them
                 self._start(guard)
                 message, code = self._events.get()
                 self._report(message)
@@ -87,7 +87,7 @@ class ProcessGroup:
         return code
 
     def _start(self, guard: "subprocess.Popen[str]") -> None:
-        """Start the programs, unless a signal arrives or one of them ends meanwhile."""
+        """Start the programs until a signal arrives or one of them ends."""
         for (name, command), colour in zip(self._commands.items(), cycle(COLOURS), strict=False):
             if not self._events.empty():
                 return
@@ -111,13 +111,13 @@ class ProcessGroup:
 
 
 def print_line(prefix: str, line: str) -> None:
-    """Print a line in one piece, with the time in its prefix; go on when nobody reads any more."""
+    """Print a line with the time in its prefix, in one write. Ignore that nobody reads the output any more."""
     with suppress(OSError):
         os.write(1, f"{time.strftime(prefix)}{line}\n".encode(errors="replace"))
 
 
 def guard_programs() -> None:
-    """Read the ids of programs until the pipe is closed, and then end them: first the last one, then all groups."""
+    """Read the ids of programs until the pipe is closed; then end the last program, and then all process groups."""
     programs = []
     for line in sys.stdin:
         with suppress(psutil.NoSuchProcess):
