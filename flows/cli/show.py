@@ -9,7 +9,6 @@ import typer
 from flows.cli.options import AsJson, ModelId, Name, NameOption, project_of
 from flows.cli.output import cell, flat, print_fields, print_json, print_rows, print_table
 from registry.errors import NoCandidate, NothingDeployed
-from registry.values import DecisionRecord, DeploymentRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, WHY, Strategy, task_named
 from tasks.estimators.algorithms import ALGORITHMS, DESCRIPTIONS
 from tasks.reporting.statistics_table import statistics_table
@@ -47,7 +46,8 @@ def show(name: Name = None, project_name: NameOption = None, as_json: AsJson = F
         raise NothingDeployed(project.name)
     model = queries.model(newest.model_id)
     snapshot = queries.snapshot(model.snapshot_id)
-    why = _why(newest, queries.decision_for(model.id) if newest.strategy is Strategy.NEW_SCORE else None)
+    receipt = queries.decision_for(model.id) if newest.strategy is Strategy.NEW_SCORE else None
+    why = receipt.reason if receipt else "; ".join(filter(None, [WHY[newest.strategy], newest.reason]))
     back, obstacle = None, ""
     try:
         back = choices.chosen(choices.DeployRequest(project.name, Strategy.ROLLBACK))[0]
@@ -73,11 +73,6 @@ def show(name: Name = None, project_name: NameOption = None, as_json: AsJson = F
         else obstacle,
     }
     print_fields(fields)
-
-
-def _why(deployment: DeploymentRecord, receipt: DecisionRecord | None) -> str:
-    """Return the reason of an automatic deployment from its receipt, and of a manual one from the history."""
-    return receipt.reason if receipt else "; ".join(filter(None, [WHY[deployment.strategy], deployment.reason]))
 
 
 @app.command(rich_help_panel=PANEL)

@@ -24,41 +24,6 @@ HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COLOURS = (36, 33, 35, 32)  # codes of a terminal
 
 
-class SupervisedProcess:
-    """One of the programs, in its own session, so that signals of the terminal do not reach it."""
-
-    def __init__(self, name: str, command: list[str], environment: Mapping[str, str], prefix: str) -> None:
-        self.name = name
-        self._prefix = prefix
-        self._process = subprocess.Popen(  # noqa: S603  (the caller's commands)
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        self.pid = self._process.pid
-        self._printing = Thread(target=self._print_output, daemon=True)
-        self._printing.start()
-
-    def wait(self) -> int:
-        """Wait until it ends, and return its exit code."""
-        return self._process.wait()
-
-    def finish(self) -> None:
-        """Kill its remaining processes, and print its remaining output."""
-        with suppress(OSError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._printing.join(OUTPUT_SECONDS)
-
-    def _print_output(self) -> None:
-        for line in self._process.stdout or ():
-            print_line(self._prefix, line.rstrip("\n"))
-
-
 class ProcessGroup:
     """Programs that start and end together. The one that was started last ends before the others."""
 
@@ -66,7 +31,7 @@ class ProcessGroup:
         self._commands = commands
         self._environment = environment
         self._width = max(map(len, [*commands, "system"]))
-        self._processes: list[SupervisedProcess] = []
+        self._programs: list[tuple[subprocess.Popen[str], Thread]] = []  # each with the thread that prints its output
         self._events: SimpleQueue[tuple[str, int]] = SimpleQueue()  # a message and an exit code
 
     def run(self) -> int:
@@ -82,8 +47,10 @@ class ProcessGroup:
                 message, code = self._events.get()
                 self._report(message)
         finally:
-            for process in self._processes:
-                process.finish()
+            for process, printing in self._programs:
+                with suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                printing.join(OUTPUT_SECONDS)
         return code
 
     def _start(self, guard: "subprocess.Popen[str]") -> None:
@@ -91,16 +58,27 @@ class ProcessGroup:
         for (name, command), colour in zip(self._commands.items(), cycle(COLOURS), strict=False):
             if not self._events.empty():
                 return
-            process = SupervisedProcess(name, command, self._environment, self._prefix(name, colour))
-            self._processes.append(process)
+            process = subprocess.Popen(  # noqa: S603  (the caller's commands)
+                command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # so that signals of the terminal do not reach it
+            )
+            printing = Thread(target=_print_output, args=(process, self._prefix(name, colour)), daemon=True)
+            printing.start()
+            self._programs.append((process, printing))
             print(process.pid, file=guard.stdin, flush=True)
             self._report(f"{name} started (pid={process.pid})")
-            Thread(target=self._watch, args=(process,), daemon=True).start()
+            Thread(target=self._watch, args=(name, process), daemon=True).start()
 
-    def _watch(self, process: SupervisedProcess) -> None:
+    def _watch(self, name: str, process: "subprocess.Popen[str]") -> None:
         code = process.wait()
-        self._report(f"{process.name} stopped (rc={code})")
-        self._events.put((f"ending the others, as {process.name} has stopped", max(code, 0) or 1))
+        self._report(f"{name} stopped (rc={code})")
+        self._events.put((f"ending the others, as {name} has stopped", max(code, 0) or 1))
 
     def _report(self, message: str) -> None:
         print_line(self._prefix("system"), message)
@@ -108,6 +86,11 @@ class ProcessGroup:
     def _prefix(self, name: str, colour: int = 0) -> str:
         prefix = f"%H:%M:%S {name:<{self._width}} | "
         return f"\033[{colour}m{prefix}\033[0m" if colour and sys.stdout.isatty() else prefix
+
+
+def _print_output(process: "subprocess.Popen[str]", prefix: str) -> None:
+    for line in process.stdout or ():
+        print_line(prefix, line.rstrip("\n"))
 
 
 def print_line(prefix: str, line: str) -> None:

@@ -21,15 +21,8 @@ from tasks.promotion.rule import apply_rule, describe_model
 from tasks.values import Training
 
 IDS = re.compile(r"(?<=model )\d+|(?<=snapshots )\d+ and \d+")  # ids in a reason, which differ in an imported project
-MEASURED = (  # fields that a replay compares with the receipt
-    "basis",
-    "challenger_score",
-    "live_score",
-    "baseline_score",
-    "rows_compared",
-    "rows_excluded",
-    "interval",
-)
+# Fields that a replay compares with the receipt.
+MEASURED = ("basis", "challenger_score", "live_score", "baseline_score", "rows_compared", "rows_excluded", "interval")
 
 
 def best_model(models: list[ModelRecord]) -> ModelRecord | None:

@@ -91,11 +91,7 @@ class _Comparison:
     def _on_one_snapshot(self, evidence: Evidence, mine: SnapshotRecord, its: SnapshotRecord) -> Evidence:
         """Take the recorded scores, which are those of the same rows."""
         evidence = replace(
-            evidence,
-            basis=Basis.SAME_ROWS,
-            live_score=self.live.score,
-            rows_compared=mine.test_rows,
-            rows_excluded=0,
+            evidence, basis=Basis.SAME_ROWS, live_score=self.live.score, rows_compared=mine.test_rows, rows_excluded=0
         )
         if self.terms.confidence is not None:
             rows = frozen_rows.rows(mine)
