@@ -128,11 +128,7 @@ def replay(
 
 def _deploy(given: Given, as_json: bool) -> None:
     """Deploy without Prefect and MLflow. A background process announces the deployment to them."""
-    from tasks.promotion import (
-        announce,
-        deploy_request,
-        manual,
-    )  # heavy: imports SQLAlchemy, which `--help` does not need
+    from tasks.promotion import announce, deploy_request, manual  # heavy: imports SQLAlchemy
 
     request = deploy_request.checked_deploy(**given)
     result = manual.deploy(request, uuid4().hex, announce.announce_in_background)

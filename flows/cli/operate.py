@@ -59,7 +59,7 @@ def reconcile(given: Given, as_json: AsJson = False) -> None:
     - MLflow runs of trainings that are over are ended as killed.
     - Files that a prune had to leave are deleted.
     - Saved models that belong to no recorded model are deleted once they are an hour old.
-    - A trained model whose file is gone is reported, not changed.
+    - A trained model without its file is reported, not changed.
 
     The exit code is 1 if something could not be done.
 

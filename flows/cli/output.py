@@ -60,8 +60,8 @@ def _jsonable(value: Any) -> Any:
 
 
 def print_table(head: list[str], *rows: list[str]) -> None:
-    from rich.console import Console  # most commands print no table, and typer imports rich only for help and errors
-    from rich.table import Table  # as above
+    from rich.console import Console  # heavy: a rollback prints no table
+    from rich.table import Table  # heavy
 
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(head))
     for column, title in enumerate(head):

@@ -104,8 +104,8 @@ def _profile() -> dict[str, str]:
     """Return the settings of the active profile. Prefect reports a file that cannot be read."""
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     with suppress(OSError, ValueError, KeyError):
-        found = tomllib.loads(Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml").read_text())
-        active: dict[str, str] = found["profiles"][os.environ.get("PREFECT_PROFILE") or found["active"]]
+        profiles = tomllib.loads(Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml").read_text())
+        active: dict[str, str] = profiles["profiles"][os.environ.get("PREFECT_PROFILE") or profiles["active"]]
         return active
     return {}
 

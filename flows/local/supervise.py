@@ -94,7 +94,7 @@ def _print_output(process: "subprocess.Popen[str]", prefix: str) -> None:
 
 
 def print_line(prefix: str, line: str) -> None:
-    """Print a line with the time in its prefix, in one write. Ignore that nobody reads the output any more."""
+    """Print a line with the time in its prefix, in one write. A closed output is ignored."""
     with suppress(OSError):
         os.write(1, f"{time.strftime(prefix)}{line}\n".encode(errors="replace"))
 

@@ -141,8 +141,8 @@ def replay(decision_id: int) -> Replay:
         live = replace(live, quarantine="then" if known.live_quarantined else None)
     candidates = [queries.model(model_id) for model_id in known.candidate_ids]
     measured = [challenger, *([live] if live else []), *(candidates if receipt.terms.confidence else [])]
-    if gone := [model.id for model in measured if model.status is Status.PRUNED]:
-        raise Pruned(f"decision {decision_id} cannot be computed again: model {gone[0]} and its rows were pruned")
+    if pruned := [model.id for model in measured if model.status is Status.PRUNED]:
+        raise Pruned(f"decision {decision_id} cannot be computed again: model {pruned[0]} and its rows were pruned")
     kind = queries.project(receipt.project_name).task
     evidence, verdict = _judge(kind, challenger, live, candidates, receipt.terms, receipt.seed)
     return Replay(receipt, evidence, verdict, _differences(receipt, evidence, verdict))
