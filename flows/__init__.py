@@ -1,1 +1,1 @@
-"""What a person or a schedule starts: train, deploy, roll back."""
+"""The flows and the command line: what a person or a schedule starts."""

@@ -1,4 +1,4 @@
-"""The manual deploys: each makes the model that a strategy chooses live."""
+"""The flows of the manual deploys. Each makes the model that a strategy chooses live."""
 
 import logging
 
@@ -10,10 +10,10 @@ from registry.vocabulary import Strategy
 from tasks.callers import request_key
 from tasks.flow_runs import TASK_OPTIONS, completed, tag_flow_run
 from tasks.parameters import ChooseParameters, DeployParameters, RollbackParameters
-from tasks.promotion import manual
 from tasks.promotion.deploy_request import ManualDeploy, checked_deploy
+from tasks.promotion.manual import deploy as deploy_now
 from tasks.promotion.manual import describe
-from tasks.reporting.reports import report_deploy
+from tasks.reporting.deploy import report_deploy
 
 log = logging.getLogger("frontrunner")
 
@@ -46,16 +46,16 @@ def rollback(given: RollbackParameters) -> DeployResult:
     return _deploy(checked_deploy(strategy=Strategy.ROLLBACK, **vars(given)))
 
 
-@task(**TASK_OPTIONS, task_run_name="{request.wish.strategy}")
-def deploy_model(request: ManualDeploy, key: str) -> DeployResult:
-    """Deploy as a step of a flow."""
-    result = manual.deploy(request, key)
-    log.info("%s", describe(result, request))
+@task(**TASK_OPTIONS, task_run_name="{manual.request.strategy}")
+def deploy_model(manual: ManualDeploy, key: str) -> DeployResult:
+    """Deploy the model that the strategy chooses, as a step of a flow."""
+    result = deploy_now(manual, key)
+    log.info("%s", describe(result, manual))
     return result
 
 
-def _deploy(request: ManualDeploy) -> DeployResult:
-    tag_flow_run(request.wish.project_name)
-    result = deploy_model(request, request_key())
-    report_deploy(result, request)
-    return completed(describe(result, request), result)
+def _deploy(manual: ManualDeploy) -> DeployResult:
+    tag_flow_run(manual.request.project_name)
+    result = deploy_model(manual, request_key())
+    report_deploy(result, manual)
+    return completed(describe(result, manual), result)

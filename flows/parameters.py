@@ -20,7 +20,7 @@ R = TypeVar("R")
 def flow_of(
     kind: Callable[P, T], *, first: Sequence[str] = (), **options: Any
 ) -> Callable[[Callable[[T], R]], Flow[P, R]]:
-    """Return a decorator for the body of a flow, which gets the checked parameters as one value of `kind`.
+    """Return a decorator for the body of a flow, which receives the validated parameters as an instance of `kind`.
 
     `first` are the parameters at the top of the form; the others follow in their order. `options` are those of
     `prefect.flow`.
@@ -38,9 +38,9 @@ def flow_of(
 
         checked.__signature__ = signature  # type: ignore[attr-defined]
         # Prefect's own validation would change types silently, and its errors take several lines.
-        made: Flow[P, R] = flow(validate_parameters=False, **options)(checked)
-        made.__signature__ = Signature([_field(each, order.index(each.name)) for each in known.values()])  # type: ignore[attr-defined]
-        return made
+        result: Flow[P, R] = flow(validate_parameters=False, **options)(checked)
+        result.__signature__ = Signature([_field(each, order.index(each.name)) for each in known.values()])  # type: ignore[attr-defined]
+        return result
 
     return decorate
 
@@ -53,8 +53,8 @@ def _parameter(each: Definition, annotation: Any, default: Any) -> Parameter:
 def _field(each: Definition, position: int) -> Parameter:
     """Return the parameter as Prefect's form shows it.
 
-    An optional one is a plain field or dropdown without a default: `X | None` would be a pair of tabs, and the form
-    would send a default of null as a value that is none of the choices.
+    An optional parameter is a plain field or dropdown without a default. `X | None` would be shown as a pair of tabs,
+    and the form would send a default of null, which is none of the choices.
     """
     annotation, default = each.annotation, each.default
     if default is MISSING:

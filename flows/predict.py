@@ -1,11 +1,11 @@
-"""Score a relation with the live model."""
+"""The flow that scores a relation with the live model."""
 
 from flows.parameters import flow_of
 from tasks.callers import request_key
 from tasks.flow_runs import completed, tag_flow_run
 from tasks.parameters import PredictParameters
 from tasks.predictions import PredictResult, describe, score_rows
-from tasks.reporting.reports import report_predictions
+from tasks.reporting.predict import report_predictions
 
 
 @flow_of(PredictParameters, name="predict", flow_run_name="predict {project_name}")

@@ -1,4 +1,4 @@
-"""Put in order what crashes and outages left behind: MLflow follows the registry, what was lost is recorded."""
+"""The flow that repairs what crashes and outages left behind."""
 
 from typing import cast
 
@@ -14,14 +14,14 @@ from tasks.upkeep.reconcile import reconcile as put_in_order
 
 @flow_of(ReconcileParameters, name="reconcile", flow_run_name="reconcile")
 def reconcile(given: ReconcileParameters) -> list[Action]:
-    """Make MLflow follow the registry, record lost trainings as failed, and delete what belongs to nobody."""
-    deeds = mend(given.project_name, given.dry_run)
-    undone = [deed.said for deed in deeds if deed.done is False]
-    message = "; ".join(undone or [deed.said for deed in deeds][:10]) or "all is in order"
-    return cast("list[Action]", Failed(message=message) if undone else Completed(message=message, data=deeds))
+    """Update MLflow from the registry, record lost trainings as failed, and delete files that belong to no model."""
+    actions = reconcile_projects(given.project_name, given.dry_run)
+    failures = [action.said for action in actions if action.done is False]
+    message = "; ".join(failures or [action.said for action in actions][:10]) or "all is in order"
+    return cast("list[Action]", Failed(message=message) if failures else Completed(message=message, data=actions))
 
 
 @task(**TASK_OPTIONS, task_run_name="reconcile")
-def mend(project_name: str | None, dry_run: bool) -> list[Action]:
-    """Every project, or one, as a step of a flow."""
+def reconcile_projects(project_name: str | None, dry_run: bool) -> list[Action]:
+    """Reconcile every project, or one, as a step of a flow."""
     return put_in_order(project_name, dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""Train candidates, and deploy the best one when it beats the model that is live."""
+"""The flow that trains candidates and deploys the best one if it beats the live model."""
 
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -10,8 +10,8 @@ from tasks.data.snapshots import take_snapshot
 from tasks.flow_runs import completed, one_training_at_a_time, tag_flow_run
 from tasks.parameters import TrainParameters
 from tasks.promotion.automatic import promote
-from tasks.reporting.reports import report_training
 from tasks.reporting.results import TrainResult
+from tasks.reporting.train import report_training
 from tasks.tracking.runs import training_run
 from tasks.training.candidates import prepare_processes, train_candidates
 from tasks.training.dask import check_cluster

@@ -1,4 +1,4 @@
-"""The commands that decide which model is live. They need the registry alone: neither Prefect nor MLflow has to run."""
+"""The commands that decide which model is live. They need only the registry; Prefect and MLflow may be down."""
 
 import sys
 from dataclasses import asdict
@@ -82,7 +82,7 @@ def quarantine(
         return
     print(f"model {record.id} ({record.algorithm}) is in quarantine: {record.quarantine}")
     if is_live:
-        print("it is live still: roll back, or deploy another")
+        print("it is still live: roll back, or deploy another")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -113,30 +113,27 @@ def replay(
     """
     from tasks.promotion import automatic  # heavy: imports pandas and scikit-learn
 
-    found = automatic.replay(decision_id)
-    decision, verdict = found.decision, found.verdict
+    replayed = automatic.replay(decision_id)
+    decision, verdict, differences = replayed.decision, replayed.verdict, replayed.differences
     if as_json:
-        print_json({**flat(decision), "same": not found.differences, "differences": found.differences})
+        print_json({**flat(decision), "same": not differences, "differences": differences})
     else:
         print(f"decision {decision_id} of {decision.decided_at:%Y-%m-%d %H:%M} UTC, {decision.code_version}")
         print(f"receipt: {'deployed' if decision.deployed else 'not deployed'}: {decision.reason}")
         print(f"again:   {'deployed' if verdict.deploy else 'not deployed'}: {verdict.reason}")
-        print("\n".join(found.differences) or "the same verdict, to the last digit")
-    if found.differences:
+        print("\n".join(differences) or "the same verdict, to the last digit")
+    if differences:
         sys.exit(1)
 
 
 def _deploy(given: Given, as_json: bool) -> None:
-    """Deploy without Prefect and MLflow, which may be away. A process of its own announces it to them afterwards."""
-    from tasks.promotion import manual  # heavy: imports SQLAlchemy, which `--help` does not need
-    from tasks.promotion.announce import announce_in_background
-    from tasks.promotion.deploy_request import checked_deploy
+    """Deploy without Prefect and MLflow. A background process announces the deployment to them."""
+    from tasks.promotion import announce, deploy_request, manual  # heavy: imports SQLAlchemy
 
-    asked = checked_deploy(**given)
-    result = manual.deploy(asked, uuid4().hex, announce_in_background)
+    request = deploy_request.checked_deploy(**given)
+    result = manual.deploy(request, uuid4().hex, announce.announce_in_background)
     if as_json:
         row = asdict(result)
         print_json({field: row[field] for field in row if field != "planned" or result.planned})
         return
-    # The flow run's page names the parameter, the terminal the option.
-    print(manual.describe(result, asked).replace("expect_model_id is", "--expect-model-id is"))
+    print(manual.describe(result, request, expect_option="--expect-model-id"))

@@ -1,4 +1,4 @@
-"""The command line: its entry, its environment and its log. Each group of commands has a module of its own."""
+"""The entry of the command line, its environment and its log. Each group of commands is a module."""
 
 import logging
 import os
@@ -45,7 +45,7 @@ def every_command(
 for group in (train, deploy, show, predict, operate, transfer):
     app.add_typer(group.app)
 
-# Prefect for a command: nothing calls home, our progress goes to the run's log, and the terminal is ours.
+# Prefect sends no telemetry and prints nothing on the terminal; our progress goes to the run's log.
 PREFECT_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -56,13 +56,13 @@ PREFECT_DEFAULTS = {
 
 
 def main() -> NoReturn:
-    """Run a command. The exit code is 0, 1 for an error of ours in one line, or 2 for usage."""
+    """Run a command. The exit code is 0, 1 for an error, which is printed in one line, or 2 for wrong usage."""
     skip_teardown()
     if sys.argv[1:2] == ["train"]:
         set_defaults()
     else:
         _default(environment.of_running())
-    _listen()
+    _configure_log()
     try:
         app()
     except FrontrunnerError as error:
@@ -85,8 +85,8 @@ def _default(values: dict[str, str]) -> None:
         os.environ.setdefault(variable, value)
 
 
-def _listen() -> None:
-    """Send progress and warnings to the terminal's error stream, a line each."""
+def _configure_log() -> None:
+    """Write progress and warnings to the error stream, a line each."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     log = logging.getLogger("frontrunner")

@@ -1,7 +1,7 @@
-"""The commands that run the servers, and that keep the registry and MLflow in order."""
+"""The commands that run the servers and maintain the registry and MLflow."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,21 +14,15 @@ app = typer.Typer()
 PANEL = "Operate"
 
 
+def _port_option(server: str) -> Any:
+    return typer.Option(min=0, max=65535, metavar="PORT", help=f"Port of {server}. 0 takes any free one.")
+
+
 @app.command(rich_help_panel=PANEL)
 def up(
-    prefect_port: Annotated[
-        int,
-        typer.Option(
-            min=0, max=65535, metavar="PORT", help="Port of Prefect's server and pages. 0 takes any free one."
-        ),
-    ] = 4200,
-    mlflow_port: Annotated[
-        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of MLflow's pages. 0 takes any free one.")
-    ] = 5000,
-    port: Annotated[
-        int,
-        typer.Option(min=0, max=65535, metavar="PORT", help="Port of the prediction service. 0 takes any free one."),
-    ] = 8000,
+    prefect_port: Annotated[int, _port_option("Prefect's server and pages")] = 4200,
+    mlflow_port: Annotated[int, _port_option("MLflow's pages")] = 5000,
+    port: Annotated[int, _port_option("the prediction service")] = 8000,
 ) -> None:
     """Start Prefect, MLflow, a worker with every deployment, and the prediction service. Ctrl-C stops them.
 
@@ -37,7 +31,7 @@ def up(
 
     Example: `frontrunner up --mlflow-port 5001`
     """
-    from flows.local.up import up  # heavy: imports httpx and psutil
+    from flows.local.up import up  # heavy: imports psutil and SQLAlchemy
 
     sys.exit(up(prefect_port, mlflow_port, port))
 
@@ -65,7 +59,7 @@ def reconcile(given: Given, as_json: AsJson = False) -> None:
     - MLflow runs of trainings that are over are ended as killed.
     - Files that a prune had to leave are deleted.
     - Saved models that belong to no recorded model are deleted once they are an hour old.
-    - A trained model whose file is gone is reported, not changed.
+    - A trained model without its file is reported, not changed.
 
     The exit code is 1 if something could not be done.
 
@@ -73,17 +67,17 @@ def reconcile(given: Given, as_json: AsJson = False) -> None:
     """
     from tasks.upkeep.reconcile import reconcile  # heavy: imports SQLAlchemy and MLflow
 
-    asked = check(ReconcileParameters, given)
-    deeds = reconcile(asked.project_name, dry_run=asked.dry_run)
+    parameters = check(ReconcileParameters, given)
+    actions = reconcile(parameters.project_name, dry_run=parameters.dry_run)
     if as_json:
-        print_json(deeds)
+        print_json(actions)
     else:
-        mark = {True: "would be" if asked.dry_run else "done", False: "NOT DONE", None: "look"}
-        for deed in deeds:
-            print(f"{mark[deed.done]:<9} {deed.project_name or '':<18} {deed.said}")
-        if not deeds:
+        mark = {True: "would be" if parameters.dry_run else "done", False: "NOT DONE", None: "look"}
+        for action in actions:
+            print(f"{mark[action.done]:<9} {action.project_name or '':<18} {action.said}")
+        if not actions:
             print("all is in order")
-    if any(deed.done is False for deed in deeds):
+    if any(action.done is False for action in actions):
         sys.exit(1)
 
 

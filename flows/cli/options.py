@@ -1,4 +1,4 @@
-"""The options of the commands: those of a flow from the definitions of its parameters, and those that several share."""
+"""The options of the commands: shared ones, and those derived from the parameters of a flow."""
 
 import json
 from collections.abc import Callable
@@ -23,10 +23,10 @@ Given = dict[str, Any]
 
 
 def takes(kind: type[Any], **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator for a command, which gets a dict with the project and the parameters of `kind`.
+    """Return a decorator for a command, which receives a dict with the project and the parameters of `kind`.
 
-    The project is required, unless its definition has a default. `defaults` replace those of the definitions. The
-    values are checked where they are used, so that every way in gives the same answer.
+    The project is required unless its definition has a default. `defaults` replace those of the definitions. The values
+    are validated where they are used, so that the flow, the form and the command give the same errors.
     """
     known = {name: each._replace(default=defaults.get(name, each.default)) for name, each in definitions(kind).items()}
     required = "project_name" not in known or known["project_name"].default is MISSING
@@ -54,10 +54,10 @@ def takes(kind: type[Any], **defaults: Any) -> Callable[[Callable[..., None]], C
 
 
 def project_of(name: str | None, project_name: str | None) -> str:
-    """Return the project that was named once: as the first argument, or with --project-name."""
+    """Return the project, which is given either as the first argument or with --project-name."""
     given = [each for each in (name, project_name) if each is not None]
     if len(given) != 1:
-        raise typer.BadParameter("name one project: as the first argument, or with --project-name")
+        raise typer.BadParameter("give one project: as the first argument, or with --project-name")
     return checked_name(given[0])
 
 

@@ -1,4 +1,4 @@
-"""The commands that answer with the live models."""
+"""The commands that predict with the live models."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import typer
 
+import registry
 from flows.cli.options import AsJson, Given, takes
 from flows.cli.output import print_json
 from flows.local.ports import free_port
@@ -36,8 +37,8 @@ def predict(given: Given, as_json: AsJson = False) -> None:
         return
     from tasks.predictions import score_relation  # heavy: imports pandas
 
-    asked = check(PredictParameters, given)
-    result = score_relation(asked.project_name, asked.relation_name, asked.output, asked.if_exists, uuid4().hex)
+    parameters = check(PredictParameters, given)
+    result = score_relation(**vars(parameters), key=uuid4().hex)
     if as_json:
         print_json(result)
     else:
@@ -63,8 +64,6 @@ def serve(
 
 
 def _predict_rows(project_name: str, as_json: bool) -> None:
-    from registry import Predictor  # heavy: imports pandas
-
     text = sys.stdin.read()
     try:
         rows = json.loads(text)
@@ -72,7 +71,7 @@ def _predict_rows(project_name: str, as_json: bool) -> None:
         raise typer.BadParameter(f"standard input is not JSON: {error}") from None
     if isinstance(rows, dict) and not any(isinstance(value, list) for value in rows.values()):
         rows = [rows]  # one row
-    model, answers = Predictor(project_name).answer(rows)
+    model, answers = registry.Predictor(project_name).answer(rows)
     if as_json:
         print_json({"predictions": answers.tolist(), "model_id": model.id, "algorithm_name": model.algorithm})
     else:

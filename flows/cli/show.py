@@ -7,32 +7,27 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.options import AsJson, ModelId, Name, NameOption, project_of
-from flows.cli.output import cell, flat, print_json, print_rows, print_table
+from flows.cli.output import cell, flat, print_fields, print_json, print_rows, print_table
 from registry.errors import NoCandidate, NothingDeployed
-from registry.vocabulary import KEY_METRIC, METRIC_LABEL, WHY, Strategy
+from registry.vocabulary import KEY_METRIC, METRIC_LABEL, WHY, Strategy, task_named
+from tasks.estimators.algorithms import ALGORITHMS, DESCRIPTIONS
+from tasks.reporting.statistics_table import statistics_table
 
 app = typer.Typer()
 PANEL = "Look"
+# The commands import `registry.queries` themselves: it imports SQLAlchemy, which `--help` does not need.
 
 
 @app.command(rich_help_panel=PANEL)
 def projects(as_json: AsJson = False) -> None:
     """List the projects and what is live in each."""
-    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
+    from registry import queries  # heavy
 
-    head = {
-        "project_name": "project",
-        "task": "task",
-        "trained_models": "models",
-        "model_id": "live",
-        "algorithm_name": "algorithm",
-        "score": "score",
-        "strategy": "by",
-        "deployed_at": "since",
-        "quarantine": "quarantine",
-    }
+    fields = ["project_name", "task", "trained_models", "model_id", "algorithm_name", "score", "strategy"]
+    titles = {"trained_models": "models", "model_id": "live", "strategy": "by", "deployed_at": "since"}
     rows = [asdict(row) for row in queries.projects()]
-    print_rows(rows, head, as_json=as_json, empty="no projects yet: frontrunner train --help")
+    empty = "no projects yet: frontrunner train --help"
+    print_rows(rows, [*fields, "deployed_at", "quarantine"], titles, as_json=as_json, empty=empty)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -43,8 +38,7 @@ def show(name: Name = None, project_name: NameOption = None, as_json: AsJson = F
 
     Example: `frontrunner show digits`
     """
-    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
-    from registry.choices import DeployRequest, chosen
+    from registry import choices, queries  # heavy
 
     project = queries.project(project_of(name, project_name))
     newest = next(iter(queries.history(project.name, limit=1)), None)
@@ -54,11 +48,11 @@ def show(name: Name = None, project_name: NameOption = None, as_json: AsJson = F
     snapshot = queries.snapshot(model.snapshot_id)
     receipt = queries.decision_for(model.id) if newest.strategy is Strategy.NEW_SCORE else None
     why = receipt.reason if receipt else "; ".join(filter(None, [WHY[newest.strategy], newest.reason]))
-    back, no_way = None, ""
+    back, obstacle = None, ""
     try:
-        back = chosen(DeployRequest(project.name, Strategy.ROLLBACK))[0]
+        back = choices.chosen(choices.DeployRequest(project.name, Strategy.ROLLBACK))[0]
     except NoCandidate as error:
-        no_way = str(error)
+        obstacle = str(error)
     if as_json:
         live = {**asdict(newest), "why": why, "relation_name": snapshot.relation_name, "snapshot_id": snapshot.id}
         to = {"model_id": back.id, "algorithm_name": back.algorithm, "score": back.score} if back else None
@@ -66,7 +60,7 @@ def show(name: Name = None, project_name: NameOption = None, as_json: AsJson = F
         return
     label = METRIC_LABEL[KEY_METRIC[project.task]]
     forced = ", forced: without proof that it answers" if newest.forced else ""
-    lines = {
+    fields = {
         "project": f"{project.name} ({project.task})",
         "live": f"model {model.id}, {model.algorithm}, {label} {newest.score:.4f}",
         "since": f"{cell(newest.deployed_at)}, deployment {newest.seq}",
@@ -74,9 +68,11 @@ def show(name: Name = None, project_name: NameOption = None, as_json: AsJson = F
         "why": why,
         "trained": f"{cell(model.finished_at)} on snapshot {snapshot.id} of {snapshot.relation_name}",
         "quarantine": newest.quarantine,
-        "rollback": f"would bring back model {back.id}, {back.algorithm}, {label} {back.score:.4f}" if back else no_way,
+        "rollback": f"would bring back model {back.id}, {back.algorithm}, {label} {back.score:.4f}"
+        if back
+        else obstacle,
     }
-    print_table(["", ""], [[title, text] for title, text in lines.items() if text])
+    print_fields(fields)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -85,17 +81,17 @@ def doctor(as_json: AsJson = False) -> None:
 
     Nothing is changed. The exit code is 1 if anything is wrong; each such line ends with how to fix it.
     """
-    from flows.cli.doctor import examine  # heavy: imports SQLAlchemy and httpx
+    from flows.cli.doctor import examine  # heavy: imports Prefect and SQLAlchemy
 
     findings = []
-    for found in examine():
-        findings.append(found)
+    for finding in examine():
+        findings.append(finding)
         if not as_json:
-            mark = {True: "ok", False: "BAD", None: "-"}[found.ok]
-            print(f"{mark:<4} {found.part:<18} {found.said}", flush=True)
+            mark = {True: "ok", False: "BAD", None: "-"}[finding.ok]
+            print(f"{mark:<4} {finding.part:<18} {finding.said}", flush=True)
     if as_json:
         print_json(findings)
-    if any(found.ok is False for found in findings):
+    if any(finding.ok is False for finding in findings):
         sys.exit(1)
 
 
@@ -105,7 +101,7 @@ def models(name: Name = None, project_name: NameOption = None, as_json: AsJson =
 
     Example: `frontrunner models digits`
     """
-    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
+    from registry import queries  # heavy
 
     project = project_of(name, project_name)
     live = queries.live_model(project)
@@ -113,19 +109,8 @@ def models(name: Name = None, project_name: NameOption = None, as_json: AsJson =
         {"model_id": row.id, "live": live is not None and row.id == live.id, **asdict(row)}
         for row in queries.models(project)
     ]
-    head = {
-        "model_id": "model",
-        "live": "live",
-        "algorithm": "algorithm",
-        "score": "score",
-        "status": "status",
-        "snapshot_id": "snapshot",
-        "hyperparams": "hyperparams",
-        "finished_at": "finished at",
-        "quarantine": "quarantine",
-        "reason": "reason",
-    }
-    print_rows(rows, head, as_json=as_json)
+    fields = ["model_id", "live", "algorithm", "score", "status", "snapshot_id", "hyperparams", "finished_at"]
+    print_rows(rows, [*fields, "quarantine", "reason"], as_json=as_json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -134,22 +119,11 @@ def history(name: Name = None, project_name: NameOption = None, as_json: AsJson 
 
     Example: `frontrunner history digits`
     """
-    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
+    from registry import queries  # heavy
 
-    head = {
-        "seq": "seq",
-        "strategy": "strategy",
-        "algorithm_name": "algorithm",
-        "model_id": "model",
-        "score": "score",
-        "deployed_at": "deployed at",
-        "deployed_by": "by",
-        "forced": "forced",
-        "reason": "reason",
-        "quarantine": "quarantine",
-    }
+    fields = ["seq", "strategy", "algorithm_name", "model_id", "score", "deployed_at", "deployed_by", "forced"]
     rows = [asdict(row) for row in queries.history(project_of(name, project_name))]
-    print_rows(rows, head, as_json=as_json, empty="nothing was deployed yet")
+    print_rows(rows, [*fields, "reason", "quarantine"], as_json=as_json, empty="nothing was deployed yet")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -158,23 +132,12 @@ def decisions(name: Name = None, project_name: NameOption = None, as_json: AsJso
 
     Example: `frontrunner decisions digits`
     """
-    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
+    from registry import queries  # heavy
 
-    head = {
-        "decision_id": "decision",
-        "challenger_id": "challenger",
-        "algorithm_name": "algorithm",
-        "live_model_id": "live then",
-        "challenger_score": "score",
-        "live_score": "live score",
-        "interval": "interval",
-        "rows_compared": "rows",
-        "rows_excluded": "left out",
-        "deployed": "deployed",
-        "reason": "reason",
-    }
+    fields = ["decision_id", "challenger_id", "algorithm_name", "live_model_id", "challenger_score", "live_score"]
+    fields += ["interval", "rows_compared", "rows_excluded", "deployed", "reason"]
     rows = [flat(record) for record in queries.decisions(project_of(name, project_name))]
-    print_rows(rows, head, as_json=as_json, empty="nothing was decided yet")
+    print_rows(rows, fields, as_json=as_json, empty="nothing was decided yet")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -183,14 +146,14 @@ def model(model_id: ModelId, as_json: AsJson = False) -> None:
 
     Example: `frontrunner model 7`
     """
-    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
+    from registry import queries  # heavy
     from tasks.estimators.preprocessing import preprocessing_lines  # heavy: imports scikit-learn
 
     record = queries.model(model_id)
     if as_json:
         print_json({"model_id": record.id, **asdict(record)})
         return
-    shown = {
+    fields = {
         "model": record.id,
         "algorithm": record.algorithm,
         "status": record.status,
@@ -202,11 +165,10 @@ def model(model_id: ModelId, as_json: AsJson = False) -> None:
         "reason": record.reason,
         "quarantine": record.quarantine,
     }
-    print_table(["", ""], [[title, cell(value)] for title, value in shown.items() if value is not None])
+    print_fields(fields)
     if record.preprocessing:
         print()
-        head, *rows = preprocessing_lines(record.preprocessing)
-        print_table(head, rows)
+        print_table(*preprocessing_lines(record.preprocessing))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -218,21 +180,19 @@ def snapshot(
 
     Example: `frontrunner snapshot 1`
     """
-    from registry import queries  # heavy: imports SQLAlchemy, which `--help` does not need
-    from tasks.reporting.statistics_table import statistics_table
+    from registry import queries  # heavy
 
     record, statistics = queries.snapshot(snapshot_id), queries.snapshot_statistics(snapshot_id)
     if as_json:
         print_json({"snapshot_id": record.id, **asdict(record), "statistics": statistics})
         return
     if record.pruned_at:
-        print(f"its rows are gone: it was pruned at {cell(record.pruned_at)}")
+        print(f"its rows were deleted: it was pruned at {cell(record.pruned_at)}")
     print(
         f"snapshot {record.id} of {record.relation_name}: {record.train_rows:,} rows to fit,"
         f" {record.test_rows:,} to test ({record.test_sampling}), predicting {', '.join(record.y_column_names)}"
     )
-    head, *rows = statistics_table(statistics)
-    print_table(head, rows)
+    print_table(*statistics_table(statistics))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -246,15 +206,12 @@ def algorithms(
 
     Example: `frontrunner algorithms --task regression`
     """
-    from registry.vocabulary import task_named
-    from tasks.estimators.algorithms import ALGORITHMS, DESCRIPTIONS
-
-    wanted = [task_named(task)] if task else list(ALGORITHMS)
+    kinds = [task_named(task)] if task else list(ALGORITHMS)
     rows: list[dict[str, Any]] = [
-        {"algorithm": name, **{str(kind): ALGORITHMS[kind].get(name) for kind in wanted}, "description": said}
-        for name, said in DESCRIPTIONS.items()
-        if any(name in ALGORITHMS[kind] for kind in wanted)
+        {"algorithm": name, **{str(kind): ALGORITHMS[kind].get(name) for kind in kinds}, "description": description}
+        for name, description in DESCRIPTIONS.items()
+        if any(name in ALGORITHMS[kind] for kind in kinds)
     ]
-    head = {"algorithm": "algorithm", **{str(kind): str(kind) for kind in wanted}, "description": ""}
-    shown = [{**row, **{str(kind): str(row[kind] or "").rpartition(".")[2] for kind in wanted}} for row in rows]
-    print_rows(rows if as_json else shown, head, as_json=as_json)
+    if not as_json:  # a table shows the class without its module
+        rows = [row | {str(kind): str(row[kind] or "").rpartition(".")[2] for kind in kinds} for row in rows]
+    print_rows(rows, ["algorithm", *map(str, kinds), "description"], {"description": ""}, as_json=as_json)

@@ -1,4 +1,4 @@
-"""The command that trains."""
+"""The command `train`."""
 
 import logging
 import signal
@@ -12,8 +12,8 @@ from flows.cli.output import print_json, print_table
 from flows.local import prefect_server
 from flows.local.importing import without_gc
 from registry import settings
-from registry.errors import PrefectRefused, PrefectUnavailable, without_credentials
 from tasks.parameters import TrainParameters
+from tasks.reporting.tables import leaderboard
 
 app = typer.Typer()
 
@@ -34,19 +34,19 @@ def train(given: Given, as_json: AsJson = False) -> None:
     if server:
         log = logging.getLogger("frontrunner")
         log.info("starting a temporary Prefect server; set PREFECT_API_URL to use one that runs")
-    with without_gc():  # these imports take seconds, which the server's start uses
+    with without_gc():
         if not settings.candidates_on():
-            from tasks.training import processes
+            from tasks.training import processes  # heavy, as are the imports below: `--help` does not need them
 
-            processes.start_server()  # its imports go on beside those of Prefect
-        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+            processes.start_server()  # it imports what it needs at the same time as this process
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # heavy
 
-        from flows.train import train as flow
-        from tasks.reporting.tables import leaderboard
+        from flows.local.prefect_api import check_server  # heavy
+        from flows.train import train as flow  # heavy
     if server:
         server.wait()
     else:
-        _check_prefect()
+        check_server()
     signal.signal(signal.SIGTERM, _end)
     # The heartbeat thread would delay the command's exit by up to a second.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
@@ -54,28 +54,11 @@ def train(given: Given, as_json: AsJson = False) -> None:
     if as_json:
         print_json(result)
         return
-    head, *rows = leaderboard(result)
-    print_table(head, rows)
+    print_table(*leaderboard(result))
     print(f"{'deployed' if result.deployed else 'not deployed'}: {result.reason}")
 
 
 def _end(*_: Any) -> NoReturn:
-    """End with candidates recorded as cancelled, which another signal does not interrupt."""
+    """Exit, so that the candidates are recorded as cancelled. Further signals are ignored."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(143)
-
-
-def _check_prefect() -> None:
-    """Raise PrefectUnavailable or PrefectRefused if no flow run could be started."""
-    from prefect.client.orchestration import get_client  # heavy: only this command needs Prefect
-    from prefect.exceptions import PrefectHTTPStatusError
-    from prefect.settings import get_current_settings
-
-    url = str(get_current_settings().api.url)
-    with get_client(sync_client=True) as client:
-        if error := client.api_healthcheck():
-            raise PrefectUnavailable(without_credentials(url)) from error
-        try:
-            client.api_version()  # needs the password, which the health check does not
-        except PrefectHTTPStatusError as error:
-            raise PrefectRefused(without_credentials(url), error.response.status_code) from error

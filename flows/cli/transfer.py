@@ -24,19 +24,19 @@ def export_(
 ) -> None:
     """Write a project to one file: its history, decisions, models and the rows that they were trained on.
 
-    Whoever has the file has the training rows. The registry may be written to during the export.
+    Protect the file as you protect the training rows. The registry may be written to during the export.
 
     Example: `frontrunner export digits --output digits.zip`
     """
     from tasks.upkeep.transfer import export_project  # heavy: imports SQLAlchemy and MLflow
 
-    done = export_project(project_of(name, project_name), output)
+    result = export_project(project_of(name, project_name), output)
     if as_json:
-        print_json(asdict(done))
+        print_json(asdict(result))
     else:
         print(
-            f"{done.output}: {done.project_name}, {done.models} models, {done.deployments} deployments,"
-            f" {done.files} files, {done.bytes / 1e6:,.1f} MB"
+            f"{result.output}: {result.project_name}, {result.models} models, {result.deployments} deployments,"
+            f" {result.files} files, {result.bytes / 1e6:,.1f} MB"
         )
 
 
@@ -58,9 +58,9 @@ def import_(
     """
     from tasks.upkeep.transfer import import_project  # heavy: imports SQLAlchemy and MLflow
 
-    done = import_project(file, as_name)
+    result = import_project(file, as_name)
     if as_json:
-        print_json(asdict(done))
+        print_json(asdict(result))
         return
-    live = f"model {done.live_model_id} is live" if done.live_model_id else "nothing is live"
-    print(f"{done.project_name}: {done.models} models, {done.deployments} deployments; {live}")
+    live = f"model {result.live_model_id} is live" if result.live_model_id else "nothing is live"
+    print(f"{result.project_name}: {result.models} models, {result.deployments} deployments; {live}")

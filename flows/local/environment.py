@@ -1,4 +1,4 @@
-"""`.frontrunner/up.env`: the addresses and passwords of `frontrunner up`; and whether one runs in this folder."""
+"""The file `.frontrunner/up.env` with the addresses and passwords of `frontrunner up`, and the lock of its folder."""
 
 import os
 import shlex
@@ -21,12 +21,12 @@ HEADER = """\
 
 
 def of_running() -> dict[str, str]:
-    """Return the settings by which Prefect and MLflow of the `up` that runs in this folder are reached, if one runs."""
+    """Return the settings of Prefect and MLflow from the `up` that runs in this folder; nothing if none runs."""
     if not _path().exists():
         return {}
     try:
         with _lock().open("a") as file:
-            flock(file, LOCK_SH | LOCK_NB)  # `up` holds it exclusively
+            flock(file, LOCK_SH | LOCK_NB)  # `up` holds an exclusive lock
             return {}
     except BlockingIOError:
         return {name: value for name, value in read().items() if name.startswith(("PREFECT_", "MLFLOW_"))}
@@ -36,7 +36,7 @@ def of_running() -> dict[str, str]:
 
 @contextmanager
 def lock_folder() -> Iterator[None]:
-    """Hold the lock of this folder, in which one `up` can run. Raises: AlreadyUp."""
+    """Hold the lock of this folder, so that only one `up` runs in it. Raises: AlreadyUp."""
     home().mkdir(parents=True, exist_ok=True)
     lock = FileLock(_lock())
     try:
@@ -48,7 +48,7 @@ def lock_folder() -> Iterator[None]:
 
 
 def read() -> dict[str, str]:
-    """Return what is stored, also by an `up` that has ended; nothing if the file is damaged."""
+    """Return what the current or the last `up` stored; nothing if the file is damaged."""
     if not _path().exists():
         return {}
     try:
@@ -59,7 +59,7 @@ def read() -> dict[str, str]:
 
 
 def write(values: dict[str, str]) -> None:
-    """Store the values in a file that only its owner can read, all of them or none."""
+    """Store the values atomically, in a file that only its owner can read."""
     new = _path().with_suffix(".new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,4 +1,4 @@
-"""Garbage collection is switched off while heavy libraries are imported: they make none, and each look takes time."""
+"""Turn off garbage collection while heavy libraries are imported: there is no garbage, and each pass takes time."""
 
 import gc
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_gc() -> Iterator[None]:
-    """Import without garbage collection; later collections do not look at what was imported either."""
-    collects = gc.isenabled()
+    """Turn off garbage collection, and exclude what was imported from later collections."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        if collects:
+        if was_enabled:
             gc.enable()

@@ -1,4 +1,4 @@
-"""Ports to listen at: free ones, and who holds a port that is taken."""
+"""Find free ports, and the program that uses a port that is taken."""
 
 import socket
 from contextlib import suppress
@@ -6,11 +6,11 @@ from errno import EADDRINUSE
 
 from registry.errors import InvalidInput, PortTaken
 
-HOST = "127.0.0.1"  # `up` listens nowhere else: the servers of a team stand behind a proxy with TLS
+HOST = "127.0.0.1"  # the only address that `up` listens on; the servers of a team need a proxy with TLS
 
 
 def free_port(name: str, port: int, host: str = HOST) -> int:
-    """Return the port, or any free one for 0.
+    """Return the port, or for 0 any free one.
 
     Raises:
         PortTaken: another program listens there.
@@ -24,14 +24,14 @@ def free_port(name: str, port: int, host: str = HOST) -> int:
             raise InvalidInput(f"port {port} needs root: choose one above 1023") from None
         except OSError as error:
             if error.errno == EADDRINUSE:
-                raise PortTaken(name, port, _holder(port)) from error
+                raise PortTaken(name, port, _program_at(port)) from error
             raise InvalidInput(f"nothing can listen at {host}: {error.strerror}") from error
         return int(probe.getsockname()[1])
 
 
-def _holder(port: int) -> str:
-    """Return the program that listens there, if the system tells."""
-    import psutil  # only needed for this message
+def _program_at(port: int) -> str:
+    """Describe the program that listens on the port, if the system shows it."""
+    import psutil  # only this message needs it, and every command imports this module
 
     with suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):

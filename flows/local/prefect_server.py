@@ -1,6 +1,7 @@
-"""A temporary Prefect server for one command. It starts while the command still imports what it needs.
+"""A temporary Prefect server for one command.
 
-Without it, Prefect starts such a server when the first flow asks for one, and the command has to wait for it.
+Prefect would start such a server for the first flow, and the command would have to wait for it. This one starts while
+the command imports what it needs.
 """
 
 import atexit
@@ -22,7 +23,7 @@ from flows.local.ports import HOST
 from registry.errors import PrefectUnavailable
 from registry.settings import TEMPORARY_PREFECT
 
-# No UI, and no block types: to register them, Prefect would import every installed package that has some.
+# No UI and no block types. To register block types, Prefect would import every installed package that has some.
 MINIMAL_SERVER = {
     "PREFECT_UI_ENABLED": "0",
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",
@@ -30,8 +31,8 @@ MINIMAL_SERVER = {
 }
 START_SECONDS = 120  # the first start creates Prefect's database
 END_SECONDS = 5
-# The files of the working folder that Prefect reads, with the lines by which they may name a server. Only Prefect knows
-# what such a line means; a temporary server would silently take the place of theirs.
+# Files of the working folder that Prefect reads, with the lines that may name a server. If there is such a line, no
+# temporary server is started, because it would silently replace the one that is named.
 PREFECT_FILES = {
     ".env": r"(export\s+)?PREFECT_API_URL\s*=",
     "prefect.toml": r"\[?api\b",
@@ -40,14 +41,14 @@ PREFECT_FILES = {
 
 
 def begin() -> "TemporaryServer | None":
-    """Start a server, or return None where Prefect's settings name one. Call it before Prefect is imported."""
+    """Start a server, or return None if Prefect's settings name one. Call it before Prefect is imported."""
     return None if _is_named() else TemporaryServer()
 
 
 class TemporaryServer:
-    """A Prefect server that ends with this process, however that ends.
+    """A Prefect server that ends with this process, even if this process is killed.
 
-    It inherits a socket that listens already: a request waits until the server answers, and fails if the server ends.
+    It inherits a socket that already listens. A request waits until the server answers, and fails if the server ends.
     """
 
     def __init__(self) -> None:
@@ -100,11 +101,11 @@ def _is_named() -> bool:
 
 
 def _profile() -> dict[str, str]:
-    """Return the settings of the active profile. Prefect itself complains about a file that cannot be read."""
+    """Return the settings of the active profile. Prefect reports a file that cannot be read."""
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     with suppress(OSError, ValueError, KeyError):
-        found = tomllib.loads(Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml").read_text())
-        active: dict[str, str] = found["profiles"][os.environ.get("PREFECT_PROFILE") or found["active"]]
+        profiles = tomllib.loads(Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml").read_text())
+        active: dict[str, str] = profiles["profiles"][os.environ.get("PREFECT_PROFILE") or profiles["active"]]
         return active
     return {}
 
@@ -116,11 +117,11 @@ def _has_line(path: Path, pattern: str) -> bool:
 
 
 def serve(descriptor: int, parent: int) -> None:
-    """Serve Prefect's API at an inherited socket, until the parent process ends."""
+    """Serve Prefect's API on an inherited socket until the parent process ends."""
     Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     with without_gc():
-        import uvicorn
-        from prefect.server.api.server import create_app
+        import uvicorn  # heavy: `begin` is called before Prefect is imported
+        from prefect.server.api.server import create_app  # heavy
 
         app = create_app(ephemeral=True, final=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
@@ -128,7 +129,7 @@ def serve(descriptor: int, parent: int) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """End this process when its parent process is gone."""
+    """End this process when its parent process has ended."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""`frontrunner up`: Prefect, MLflow, a worker and the prediction service on this machine, started and ended as one."""
+"""`frontrunner up`: run Prefect, MLflow, a worker and the prediction service on this machine."""
 
 import os
 import secrets
@@ -13,9 +13,11 @@ from flows.local.ports import HOST, free_port
 from flows.local.supervise import ProcessGroup
 from registry import settings
 from registry.errors import InvalidInput, without_credentials
+from registry.session import transaction
+from tasks.tracking import store
 
-# Settings of every program: nothing calls home, no page of another site can use Prefect, Prefect's concurrency leases
-# outlive a restart of its server, and MLflow runs no jobs of its own.
+# Settings of every program: no telemetry, no use of Prefect by pages of other sites, concurrency leases that outlive a
+# restart of Prefect's server, and no background jobs of MLflow.
 SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -33,13 +35,13 @@ def up(prefect_port: int, mlflow_port: int, port: int) -> int:
 
     Raises:
         AlreadyUp: another `up` runs in this folder.
-        PortTaken: another program listens there.
-        InvalidInput: there is no prefect.yaml to deploy.
+        PortTaken: another program listens on a port.
+        InvalidInput: there is no prefect.yaml.
     """
     if not Path("prefect.yaml").exists():
         raise InvalidInput("there is no prefect.yaml here: run this in Frontrunner's folder")
     os.umask(0o077)  # only the owner can read what the servers store
-    # Nothing has to be ended yet. A library that is being imported could take KeyboardInterrupt for its own failure.
+    # There is nothing to end yet, and a library might handle a KeyboardInterrupt that is raised during its import.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     with up_env.lock_folder():
         ports = _own_ports({"prefect": prefect_port, "mlflow": mlflow_port, "predictions": port})
@@ -49,7 +51,7 @@ def up(prefect_port: int, mlflow_port: int, port: int) -> int:
 
 
 def _own_ports(ports: dict[str, int]) -> dict[str, int]:
-    """Return the ports of the servers to start, by name. Servers that a setting names are not started."""
+    """Return the ports of the servers to start, by name. A server that a setting names is not started."""
     named = {"prefect"} if _prefect_of_settings() else set()
     if urlsplit(settings.tracking_uri()).scheme in ("http", "https"):
         named.add("mlflow")
@@ -57,14 +59,14 @@ def _own_ports(ports: dict[str, int]) -> dict[str, int]:
 
 
 def _prefect_of_settings() -> str | None:
-    """Return the server that the environment or a profile of Prefect names."""
-    from prefect.settings import get_current_settings  # heavy: `up` first checks the folder
+    """Return the address of the server that the environment or a profile of Prefect names."""
+    from prefect.settings import get_current_settings  # heavy: the folder is checked first
 
     return get_current_settings().api.url
 
 
 def _commands(ports: dict[str, int]) -> dict[str, list[str]]:
-    """Return the programs to start; the worker is the last, so that it ends before the servers that it needs."""
+    """Return the programs to start. The worker is the last, so that it ends before the servers that it needs."""
     python = [sys.executable, "-m"]
     commands = {
         "prefect": [*python, "prefect", "server", "start", "--host", HOST, "--port", str(ports.get("prefect"))],
@@ -78,12 +80,12 @@ def _commands(ports: dict[str, int]) -> dict[str, list[str]]:
 
 
 def _environment(ports: dict[str, int]) -> dict[str, str]:
-    """Return the environment of the programs, and write what other programs need of it to up.env."""
+    """Return the environment of the programs, and store the part that other programs need in up.env."""
     stored = up_env.read()
     password = stored.get("FRONTRUNNER_PASSWORD") or _secret()
     shared = {
         "FRONTRUNNER_PASSWORD": password,
-        # Different from the password: whoever may ask for predictions must not be able to run flows.
+        # Different from the password, because a client of the predictions must not be able to run flows.
         "FRONTRUNNER_TOKEN": os.environ.get("FRONTRUNNER_TOKEN") or stored.get("FRONTRUNNER_TOKEN") or _secret(),
         "FRONTRUNNER_URL": f"http://{HOST}:{ports['predictions']}",
     }
@@ -125,17 +127,17 @@ def _mlflow_server(port: int, password: str) -> dict[str, str]:
 
 
 def _mlflow_auth_file() -> Path:
-    """Write the file that says where MLflow's users are: in a database that is recreated, as half a start breaks it."""
+    """Write the configuration of MLflow's users. Their database is recreated, because an aborted start breaks it."""
     users = up_env.home() / "mlflow-auth.db"
     users.unlink(missing_ok=True)
     path = up_env.home() / "mlflow-auth.ini"
-    uri = f"sqlite:///{users}".replace("%", "%%")  # which configparser would interpolate
+    uri = f"sqlite:///{users}".replace("%", "%%")  # configparser interpolates %
     path.write_text(f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {uri}\n")
     return path
 
 
 def _no_proxy() -> str:
-    """Return the hosts for which the user's environment uses no proxy, with a comma behind them."""
+    """Return the hosts for which the user's environment uses no proxy, followed by a comma."""
     hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     return f"{hosts}," if hosts else ""
 
@@ -145,10 +147,7 @@ def _secret() -> str:
 
 
 def _create_stores(own_mlflow: bool) -> None:
-    """Create the registry's tables and MLflow's, before several programs need them at once."""
-    from registry.session import transaction  # heavy, as is MLflow: `up` first checks folder and ports
-    from tasks.tracking import store
-
+    """Create the tables of the registry and of MLflow before several programs need them at once."""
     with transaction(write=True):
         pass
     if own_mlflow:

@@ -1,4 +1,4 @@
-"""The worker of `frontrunner up`: it applies prefect.yaml once the servers answer, and then runs what is due."""
+"""The worker of `frontrunner up`: it applies prefect.yaml once the servers answer, and then runs scheduled flows."""
 
 import os
 import signal
@@ -10,19 +10,24 @@ from uuid import UUID
 
 import httpx
 import psutil
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import get_current_settings
+from prefect.states import Crashed
 
 from flows.local.environment import USER
 from registry import settings
 from registry.errors import FrontrunnerError, PrefectUnavailable
 
 POOL = "frontrunner"
-RUN_SECONDS = 5  # for a flow run to end after SIGTERM
+RUN_SECONDS = 5  # for flow runs to end after SIGTERM
 START_SECONDS = 180  # the first start creates Prefect's database
 
 
 def main() -> int:
     """Apply prefect.yaml, print the addresses, and run Prefect's worker until it ends; return its exit code."""
-    # A shell that starts something in the background has it ignore SIGINT, by which Prefect ends its worker.
+    # Prefect ends its worker by SIGINT, which a program that a shell starts in the background ignores.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         _wait_for_servers()
@@ -36,7 +41,7 @@ def main() -> int:
 
 
 def _end(worker: psutil.Process) -> None:
-    """End the flow runs, and then the worker, which would leave them as running on their pages for ever."""
+    """End the flow runs, and then the worker. The worker alone would leave them in the state Running."""
     runs = {run_id: process for process in worker.children(recursive=True) if (run_id := _flow_run_id(process))}
     for process in runs.values():
         with suppress(psutil.NoSuchProcess):
@@ -48,7 +53,7 @@ def _end(worker: psutil.Process) -> None:
     for run_id in runs:
         try:
             _set_crashed(run_id)
-        except Exception as error:  # noqa: BLE001  (its server may be gone already)
+        except Exception as error:  # noqa: BLE001  (the server may have ended)
             print(f"flow run {run_id} may be shown as running: {error}", flush=True)
 
 
@@ -61,9 +66,6 @@ def _flow_run_id(process: psutil.Process) -> str | None:
 
 def _set_crashed(run_id: str) -> None:
     """Set the state of a flow run that was ended before it could do so itself."""
-    from prefect.client.orchestration import get_client  # heavy: the servers start at the same time
-    from prefect.states import Crashed
-
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(UUID(run_id)).state
         if state is None or not state.is_final():
@@ -90,10 +92,6 @@ def _answers(url: str) -> bool:
 
 def _deploy() -> None:
     """Apply every deployment of prefect.yaml, and create the work pool if it does not exist."""
-    from prefect.client.orchestration import get_client  # heavy: the servers start at the same time
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectAlreadyExists
-
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
     done = subprocess.run(
@@ -104,14 +102,12 @@ def _deploy() -> None:
 
 
 def print_urls() -> None:
-    """Say that everything answers, where it is, and how to log in."""
-    from prefect.settings import get_current_settings  # imported by now
-
+    """Print that everything answers, at which addresses, and how to log in."""
     print("Ready.")
     print(f"Prefect      {get_current_settings().ui_url}/v2/deployments")
     print(f"MLflow       {settings.mlflow_ui()}/#/experiments?workflowType=machine_learning")
     print(f"predictions  {os.environ['FRONTRUNNER_URL']}/docs")
-    print(f"Log in as {USER} with FRONTRUNNER_PASSWORD from .frontrunner/up.env; Prefect asks for {USER}:PASSWORD.")
+    print(f"Log in as {USER} with FRONTRUNNER_PASSWORD from .frontrunner/up.env; for Prefect enter {USER}:PASSWORD.")
     print("Ctrl-C ends everything.", flush=True)
 
 

@@ -1,1 +1,1 @@
-"""Which model goes live: the comparison, the rule, automatic and manual deploys."""
+"""Automatic and manual deploys: the comparison of models, the rule and the announcement."""

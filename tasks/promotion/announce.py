@@ -1,8 +1,8 @@
-"""Announce to MLflow and Prefect what went live, here or in a process of its own.
+"""Announce a deployment to MLflow and Prefect, in this process or in a background process.
 
-The deployment is committed by then, so nothing that goes wrong here fails a deploy: it is a line in the log, and
-`frontrunner doctor` and `reconcile` find and fix an alias that lags behind. MLflow and Prefect are imported only when
-they are needed, because a manual deploy has to work where they cannot be.
+The deployment is already committed, so a failure here is only logged. `frontrunner doctor` and `reconcile` find and
+fix an alias that lags behind. MLflow and Prefect are imported only when they are needed, because a manual deploy has to
+work even if they cannot be imported.
 """
 
 import logging
@@ -23,16 +23,16 @@ Announcer = Callable[[DeployResult], None]
 
 
 def announce(result: DeployResult) -> None:
-    """Let MLflow's alias follow, and emit Prefect's event if the deploy changed something; both in bounded time."""
+    """Set MLflow's alias, and emit Prefect's event if the deploy changed something. Both have a timeout."""
     _mirror(result.project_name)
     if result.changed:
         _emit(result)
 
 
 def announce_in_background(result: DeployResult) -> None:
-    """Let a process of its own announce the result, and return at once.
+    """Start a process that announces the result, and return at once.
 
-    It writes to a file, because a caller that reads a command's output would wait for the end of an inherited pipe.
+    The process writes to a file. If it inherited a pipe, whoever reads the command's output would wait for it, too.
     """
     command = [sys.executable, "-P", "-m", "tasks.promotion.announce", result.project_name]
     if result.changed:
@@ -49,7 +49,7 @@ def announce_in_background(result: DeployResult) -> None:
 
 
 def main(project_name: str, seq: str | None = None) -> None:
-    """Announce a deployment of a project, or without its `seq` only let MLflow's alias follow."""
+    """Announce a deployment of a project. Without its `seq`, only set MLflow's alias."""
     logging.basicConfig(format="%(asctime)s  %(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     result = history.find_deployment_at(project_name, int(seq)) if seq else None
@@ -62,18 +62,18 @@ def main(project_name: str, seq: str | None = None) -> None:
 
 def _mirror(project_name: str) -> None:
     try:
-        from tasks.tracking.alias import mirror_live
+        from tasks.tracking.alias import mirror_live  # a deploy has to work without MLflow
     except ImportError as error:
-        log.warning("MLflow's alias does not follow: %s", error)
+        log.warning("MLflow's alias was not set: %s", error)
     else:
         mirror_live(project_name)
 
 
 def _emit(result: DeployResult) -> None:
     try:
-        from tasks.promotion.events import emit_deployed
+        from tasks.promotion.events import emit_deployed  # a deploy has to work without Prefect
     except ImportError as error:
-        log.warning("Prefect gets no event: %s", error)
+        log.warning("the deployment was not announced to Prefect: %s", error)
     else:
         emit_deployed(result)
 

@@ -1,4 +1,4 @@
-"""The automatic deploy: a run's best candidate goes live if it beats the model that is."""
+"""The automatic deploy: a run's best candidate goes live if it beats the live model."""
 
 import re
 from contextlib import suppress
@@ -20,22 +20,15 @@ from tasks.promotion.comparison import compare
 from tasks.promotion.rule import apply_rule, describe_model
 from tasks.values import Training
 
-IDS = re.compile(r"(?<=model )\d+|(?<=snapshots )\d+ and \d+")  # in a reason; those of an imported project are new
-MEASURED = (  # what a replay compares with the receipt
-    "basis",
-    "challenger_score",
-    "live_score",
-    "baseline_score",
-    "rows_compared",
-    "rows_excluded",
-    "interval",
-)
+IDS = re.compile(r"(?<=model )\d+|(?<=snapshots )\d+ and \d+")  # ids in a reason, which differ in an imported project
+# Fields that a replay compares with the receipt.
+MEASURED = ("basis", "challenger_score", "live_score", "baseline_score", "rows_compared", "rows_excluded", "interval")
 
 
 def best_model(models: list[ModelRecord]) -> ModelRecord | None:
-    """Return the trained model with the highest score, the newest of equals; None if all failed.
+    """Return the trained model with the highest score, or None if all failed. Ties go to the newest.
 
-    A model in quarantine is only the best where all are.
+    A model in quarantine is returned only if all are in quarantine.
     """
     trained = [model for model in models if model.status is Status.TRAINED and model.score is not None]
     return max(trained, key=lambda model: (model.quarantine is None, model.score, model.id), default=None)
@@ -43,10 +36,10 @@ def best_model(models: list[ModelRecord]) -> ModelRecord | None:
 
 @task(**TASK_OPTIONS, task_run_name="promote the best")
 def promote(training: Training, models: list[ModelRecord], automatic_deploy: bool) -> Decision:
-    """Deploy the run's best candidate if it beats the model that is live.
+    """Deploy the run's best candidate if it beats the live model.
 
     Raises:
-        AllCandidatesFailed: there is no best one.
+        AllCandidatesFailed: no candidate was trained.
     """
     request, challenger = training.request, best_model(models)
     if challenger is None:
@@ -75,15 +68,15 @@ def _only_record(project_name: str, challenger: ModelRecord) -> Decision:
 
 
 def decide(project_name: str, kind: Task, candidates: list[ModelRecord], terms: Terms, key: str) -> Decision:
-    """Compare the best of the trained candidates with the live model and act on the verdict; both are repeated as long
-    as another deploy comes in between."""
+    """Compare the best of the trained candidates with the live model, and act on the verdict.
+
+    Both are repeated whenever another deploy was committed after the comparison.
+    """
     while True:
         candidates = [queries.model(model.id) for model in candidates]
         challenger, live = best_model(candidates), queries.live_model(project_name)
         if challenger is None:
-            raise Pruned(
-                f"every model of this training of {project_name!r} was pruned before it could be decided about"
-            )
+            raise Pruned(f"every model of this training of {project_name!r} was pruned before a decision: train again")
         if done := history.find_decision(key, challenger.id):
             return done
         evidence, verdict = _judge(kind, challenger, live, candidates, terms)
@@ -107,7 +100,7 @@ def _judge(
     terms: Terms,
     seed: int | None = None,
 ) -> tuple[Evidence, Verdict]:
-    """Measure the challenger and apply the rule; one that would go live also has to answer as it did at training."""
+    """Measure the challenger and apply the rule. If it would go live, also prove that it answers as at training."""
     evidence = compare(kind, challenger, live, candidates, terms, seed)
     verdict = apply_rule(kind, challenger, live, evidence, terms)
     if not verdict.deploy:
@@ -123,7 +116,7 @@ def _judge(
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A decision that was computed again; `differences` are what is not as in its receipt."""
+    """A decision that was computed again; `differences` are where it deviates from its receipt."""
 
     decision: DecisionRecord
     evidence: Evidence
@@ -132,24 +125,24 @@ class Replay:
 
 
 def replay(decision_id: int) -> Replay:
-    """Compute a decision again, from its snapshot and the artifacts, on its own terms; nothing is written.
+    """Compute a decision again from its snapshot and artifacts, with its own terms. Nothing is written.
 
     Raises:
-        UnknownDecision: there is none of that number.
-        Pruned: a model that was measured is gone, or its rows are.
+        UnknownDecision: there is no such decision.
+        Pruned: a model that was measured, or its rows, were deleted.
     """
     receipt = queries.decision(decision_id)
     known = receipt.evidence
-    if known.basis is Basis.HELD:  # there was nothing to compute
+    if known.basis is Basis.HELD:  # nothing was measured
         return Replay(receipt, known, Verdict(receipt.deployed, receipt.reason), ())
-    challenger = replace(queries.model(receipt.challenger_id), quarantine=None)  # it may have come into it since
+    challenger = replace(queries.model(receipt.challenger_id), quarantine=None)  # that may be newer than the decision
     live = queries.model(known.live_model_id) if known.live_model_id is not None else None
     if live is not None:
         live = replace(live, quarantine="then" if known.live_quarantined else None)
     candidates = [queries.model(model_id) for model_id in known.candidate_ids]
     measured = [challenger, *([live] if live else []), *(candidates if receipt.terms.confidence else [])]
-    if gone := [model.id for model in measured if model.status is Status.PRUNED]:
-        raise Pruned(f"decision {decision_id} cannot be computed again: model {gone[0]} and its rows were pruned")
+    if pruned := [model.id for model in measured if model.status is Status.PRUNED]:
+        raise Pruned(f"decision {decision_id} cannot be computed again: model {pruned[0]} and its rows were pruned")
     kind = queries.project(receipt.project_name).task
     evidence, verdict = _judge(kind, challenger, live, candidates, receipt.terms, receipt.seed)
     return Replay(receipt, evidence, verdict, _differences(receipt, evidence, verdict))
@@ -160,9 +153,9 @@ def _differences(receipt: DecisionRecord, evidence: Evidence, verdict: Verdict) 
     if IDS.sub("", receipt.reason) != IDS.sub("", verdict.reason):
         pairs.append(("reason", receipt.reason, verdict.reason))
     pairs += [(name, getattr(receipt.evidence, name), getattr(evidence, name)) for name in MEASURED]
-    return tuple(f"{name} was {was}, is {found}" for name, was, found in pairs if was != found)
+    return tuple(f"{name} was {was}, is {now}" for name, was, now in pairs if was != now)
 
 
 def code_version() -> str:
-    """Return the versions that compute a decision; others may come to other last digits."""
+    """Return the versions of the packages that compute a decision. Other versions may differ in the last digits."""
     return ", ".join(f"{name} {version(name)}" for name in ("frontrunner", "numpy", "scikit-learn", "xgboost"))

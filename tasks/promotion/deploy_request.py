@@ -1,4 +1,4 @@
-"""A manual deploy as it was asked for, checked before anything is looked up."""
+"""The parameters of a manual deploy, checked before anything is looked up."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +14,9 @@ from tasks.validation import STRICT, check
 
 @dataclass(frozen=True, slots=True)
 class ManualDeploy:
-    """How a manual deploy is to be done; `wish` says what."""
+    """A manual deploy: `request` selects the model, the other fields are how to deploy it."""
 
-    wish: DeployRequest
+    request: DeployRequest
     plan: bool
     force: bool
     reason: str | None
@@ -26,34 +26,34 @@ class ManualDeploy:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class _Parameters(RollbackParameters):
-    """The parameters of every manual deploy together; which strategy takes which is checked afterwards."""
+    """The parameters of every strategy. `_refuse_contradiction` checks which of them go together."""
 
     model_id: SpecificModel = None
 
 
-def checked_deploy(project_name: str, strategy: str, algorithm_name: str | None = None, **how: Any) -> ManualDeploy:
-    """Return a deploy that can be tried. `how` are further parameters of the flows deploy and rollback.
+def checked_deploy(project_name: str, strategy: str, algorithm_name: str | None = None, **options: Any) -> ManualDeploy:
+    """Return a manual deploy whose parameters are valid. `options` are the other parameters of deploy and rollback.
 
     Raises:
-        InvalidInput: there is no such strategy, or the arguments do not go together.
+        InvalidInput: there is no such strategy, or the parameters do not go together.
     """
-    asked = check(_Parameters, {"project_name": project_name, "algorithm_name": algorithm_name, **how})
+    given = check(_Parameters, {"project_name": project_name, "algorithm_name": algorithm_name, **options})
     chosen = strategy_named(strategy)
-    _refuse_contradiction(chosen, asked)
-    wish = DeployRequest(asked.project_name, chosen, asked.algorithm_name, asked.model_id, asked.steps, asked.to_seq)
-    return ManualDeploy(wish, asked.plan, asked.force, asked.reason, asked.quarantine, asked.expect_model_id)
+    _refuse_contradiction(chosen, given)
+    request = DeployRequest(given.project_name, chosen, given.algorithm_name, given.model_id, given.steps, given.to_seq)
+    return ManualDeploy(request, given.plan, given.force, given.reason, given.quarantine, given.expect_model_id)
 
 
-def _refuse_contradiction(strategy: Strategy, asked: _Parameters) -> None:
-    """Raise InvalidInput if the arguments do not go together."""
+def _refuse_contradiction(strategy: Strategy, given: _Parameters) -> None:
+    """Raise InvalidInput if the parameters do not go together."""
     specific = strategy is Strategy.SPECIFIC
-    if not specific and asked.model_id is not None:
-        raise InvalidInput(f"{strategy} chooses by itself: leave model_id out, or deploy by 'specific'")
-    if specific and asked.algorithm_name:
-        raise InvalidInput("a specific model has its algorithm: leave algorithm_name out")
-    if specific and asked.model_id is None:
-        raise InvalidInput("'specific' deploys the model of model_id: name it")
-    if asked.to_seq is not None and (asked.steps != 1 or asked.algorithm_name):
-        raise InvalidInput("to_seq names the deployment to go back to: leave steps and algorithm_name out")
-    if (asked.force or asked.quarantine) and not asked.reason:
-        raise InvalidInput(f"{'force' if asked.force else 'quarantine'} needs a reason: it is kept in the history")
+    if not specific and given.model_id is not None:
+        raise InvalidInput(f"{strategy} chooses the model: leave model_id out, or deploy by 'specific'")
+    if specific and given.algorithm_name:
+        raise InvalidInput("'specific' deploys the model of model_id, whatever its algorithm: leave algorithm_name out")
+    if specific and given.model_id is None:
+        raise InvalidInput("'specific' deploys the model of model_id: add model_id")
+    if given.to_seq is not None and (given.steps != 1 or given.algorithm_name):
+        raise InvalidInput("to_seq selects the deployment to go back to: leave steps and algorithm_name out")
+    if (given.force or given.quarantine) and not given.reason:
+        raise InvalidInput(f"{'force' if given.force else 'quarantine'} needs a reason, which the history keeps")

@@ -1,4 +1,4 @@
-"""The event `frontrunner.deployed`, by which Prefect's automations know that another model is live."""
+"""The event `frontrunner.deployed`, which triggers Prefect's automations."""
 
 import logging
 from typing import Any
@@ -15,7 +15,7 @@ from tasks.flow_runs import persistent_api_url
 log = logging.getLogger("frontrunner")
 
 EVENT = "frontrunner.deployed"
-EVENT_SECONDS = 10  # a deploy waits no longer for Prefect
+EVENT_SECONDS = 10
 PAYLOAD = (
     "project_name",
     "seq",
@@ -31,16 +31,16 @@ PAYLOAD = (
 
 
 def emit_deployed(result: DeployResult) -> None:
-    """Send the event to Prefect's server, if there is one; a deployment stands whatever becomes of its event.
+    """Send the event to Prefect's server, if there is one. A failure is logged as a warning.
 
-    The same deployment again is the same event.
+    The id of the event is derived from the deployment, so a repeated event is a duplicate.
     """
     if not persistent_api_url():
         return
     try:
         with_timeout(EVENT_SECONDS, "event", lambda: _send(_event(result)))
-    except Exception as error:  # noqa: BLE001  (whatever it is, the deployment is committed and its result returned)
-        log.warning("the deployment stands, but Prefect was not told of it: %s", str(error) or type(error).__name__)
+    except Exception as error:  # noqa: BLE001  (any failure: the deployment is committed)
+        log.warning("the deployment stands, but was not announced to Prefect: %s", str(error) or type(error).__name__)
 
 
 def _send(event: Event) -> None:
@@ -49,7 +49,7 @@ def _send(event: Event) -> None:
 
 
 def _event(result: DeployResult) -> Event:
-    assert result.deployed_at is not None, "a deployment that was added has its time"
+    assert result.deployed_at is not None, "a new deployment has a timestamp"
     return Event(
         id=uuid5(NAMESPACE_URL, f"{EVENT}/{result.project_name}/{result.seq}/{result.deployed_at.isoformat()}"),
         event=EVENT,
@@ -72,7 +72,7 @@ def _resource(result: DeployResult) -> dict[str, Any]:
 
 
 def _related() -> list[RelatedResource]:
-    """Return the flow run that deployed, if there is one."""
+    """Return the current flow run, if there is one."""
     run_id = flow_run.get_id()
     run = {"prefect.resource.id": f"prefect.flow-run.{run_id}", "prefect.resource.role": "flow-run"}
     return [RelatedResource(run)] if run_id else []

@@ -1,4 +1,7 @@
-"""The automatic rule: a pure function of the evidence and the terms."""
+"""The automatic rule: a pure function of the evidence and the terms.
+
+The reasons are recorded and compared by replays, so their wording must not change.
+"""
 
 from registry.values import Evidence, ModelRecord, Terms, Verdict
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Basis, Task
@@ -7,11 +10,11 @@ from registry.vocabulary import KEY_METRIC, METRIC_LABEL, Basis, Task
 def apply_rule(
     task: Task, challenger: ModelRecord, live: ModelRecord | None, evidence: Evidence, terms: Terms
 ) -> Verdict:
-    """Decide whether the challenger goes live, with a reason that can be checked."""
+    """Return whether the challenger goes live, and the reason."""
     label, score = METRIC_LABEL[KEY_METRIC[task]], evidence.challenger_score
     if refused := _refused(challenger, live, evidence):
         return Verdict(False, refused)
-    assert score is not None, "what was not refused was measured"
+    assert score is not None, "a challenger that is not refused was measured"
     base = evidence.baseline_score
     if terms.must_beat_baseline and not beats(score, base):
         return Verdict(
@@ -39,7 +42,7 @@ def apply_rule(
 
 
 def _refused(challenger: ModelRecord, live: ModelRecord | None, evidence: Evidence) -> str:
-    """Return why the scores do not count; empty if they do."""
+    """Return why the scores do not count; empty if they count."""
     if challenger.score is None:
         return f"{describe_model(challenger)} has no score"
     if challenger.quarantine is not None:
@@ -51,7 +54,7 @@ def _refused(challenger: ModelRecord, live: ModelRecord | None, evidence: Eviden
 
 
 def beats(score: float | None, live: float | None) -> bool:
-    """Compare two scores: higher is better, a tie keeps the live model, and no score never wins."""
+    """Return whether a score beats the live model's. A tie keeps the live model, and a missing score never wins."""
     if score is None:
         return False
     return live is None or score > live

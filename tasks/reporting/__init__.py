@@ -1,1 +1,1 @@
-"""What people read on a Prefect run page."""
+"""The results of the flows and the pages of their Prefect runs."""

@@ -1,4 +1,4 @@
-"""Where people look further: pages of MLflow and Prefect, where their addresses are known."""
+"""Links to pages of MLflow and Prefect, as Markdown."""
 
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
@@ -8,17 +8,17 @@ from tasks.tracking.alias import registered_name
 
 
 def mlflow_run(experiment_id: str, run_id: str | None) -> str:
-    """A candidate's run as Markdown; without a known address its id."""
+    """Return a link to a candidate's run, or its id if MLflow's address is not known."""
     return _mlflow("run", f"experiments/{experiment_id}/runs/{run_id}", or_else=run_id) if run_id else ""
 
 
 def mlflow_model(project_id: int) -> str:
-    """The project's models that were live, as Markdown; without a known address nothing."""
+    """Return a link to the project's registered model; empty if MLflow's address is not known."""
     return _mlflow("What was live, in MLflow", f"models/{registered_name(project_id)}")
 
 
 def prefect_run() -> str:
-    """The page of the flow run that asks, as Markdown; outside of one nothing."""
+    """Return a link to the current flow run, or its id if Prefect's address is not known; empty outside of a run."""
     run_id, api = flow_run.get_id(), PREFECT_API_URL.value()
     if not run_id:
         return ""

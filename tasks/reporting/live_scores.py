@@ -1,4 +1,4 @@
-"""A picture of the live model's score over time, for a run's page."""
+"""The chart of the live model's score over time."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,19 +13,19 @@ from matplotlib.figure import Figure
 from registry.values import DeploymentRecord
 from registry.vocabulary import Strategy
 
-NAMED = 12  # newest deployments that are labelled with their algorithm; more labels would cover each other
+LABELLED = 12  # newest deployments whose algorithm is shown; more labels would overlap
 
 Array = np.ndarray[Any, Any]
 
 
 def live_scores(rows: Sequence[DeploymentRecord], label: str) -> bytes:
-    """Return a PNG of the live model's recorded score from each deployment to the next until now, the oldest first."""
+    """Return a PNG of the live model's recorded score until now. The deployments are given oldest first."""
     figure = Figure(figsize=(8, 2.6), layout="constrained")
     axes = figure.subplots()
     when = np.array([row.deployed_at.astimezone(UTC).replace(tzinfo=None) for row in rows], dtype="datetime64[us]")
     scores = np.array([row.score for row in rows])
     _draw(axes, rows, when, scores)
-    _explain(axes, label)
+    _label(axes, label)
     picture = BytesIO()
     figure.savefig(picture, format="png", dpi=110)
     return picture.getvalue()
@@ -37,11 +37,11 @@ def _draw(axes: Axes, rows: Sequence[DeploymentRecord], when: Array, scores: Arr
     automatic = np.array([row.strategy is Strategy.NEW_SCORE for row in rows])
     for name, shape, chosen in (("automatically", "o", automatic), ("manually", "s", ~automatic)):
         axes.plot(when[chosen], scores[chosen], shape, label=name)
-    for row, x, y in list(zip(rows, when, scores, strict=True))[-NAMED:]:
+    for row, x, y in list(zip(rows, when, scores, strict=True))[-LABELLED:]:
         axes.annotate(row.algorithm_name, (x, y), (4, 5), textcoords="offset points", fontsize=8)
 
 
-def _explain(axes: Axes, label: str) -> None:
+def _label(axes: Axes, label: str) -> None:
     locator = AutoDateLocator(maxticks=8)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Prefect's artifacts. A failure to make one is a warning: what was deployed stands without its page."""
+"""Publish pages as Prefect's artifacts. A failure is logged as a warning, because the deployment is committed."""
 
 import hashlib
 import logging
@@ -15,7 +15,7 @@ Value = TypeVar("Value")
 
 
 def publish(key: str, project_name: str, description: str, page: Callable[[], str]) -> None:
-    """Put a page on the flow run's; outside of a flow run there is none, and nothing is made."""
+    """Add a page to the current flow run. Outside of a flow run, do nothing."""
     if FlowRunContext.get():
         name = artifact_name(project_name)
         attempt(
@@ -26,17 +26,17 @@ def publish(key: str, project_name: str, description: str, page: Callable[[], st
 
 
 def attempt(failure: str, work: Callable[[], Value], instead: Value) -> Value:
-    """Return what `work` returns, or `instead`, with a warning, where it fails."""
+    """Return the result of `work`; if it fails, log a warning and return `instead`."""
     try:
         return work()
-    except Exception as error:  # noqa: BLE001  (whatever it is, the run's result is right and returned)
+    except Exception as error:  # noqa: BLE001  (any failure: the run's result is returned all the same)
         reason = " ".join(str(error).split())[:300]
         log.warning("%s: %s: %s", failure, type(error).__name__, reason)
         return instead
 
 
 def artifact_name(project_name: str) -> str:
-    """Return a name of the characters that Prefect allows, another one for each project."""
+    """Return a name that Prefect allows as a key, different for each project."""
     name = re.sub("[^a-z0-9]+", "-", project_name.lower()).strip("-")
     if name == project_name:
         return name

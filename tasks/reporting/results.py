@@ -1,4 +1,4 @@
-"""The result of a training, as its flow returns it and its command prints it."""
+"""The result of a training, which its flow returns and its command prints."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from registry.vocabulary import Task
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row of the leaderboard. Where training failed, `score` is None, `metrics` is empty and `reason` is why."""
+    """A row of the leaderboard. If training failed, `score` is None, `metrics` is empty and `reason` is set."""
 
     algorithm: str
     score: float | None
@@ -20,10 +20,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """The result of `train`: the leaderboard, the best first; what was deployed (None: nothing), and why or why not.
+    """The result of `train`: the leaderboard, the best first, what was deployed, and why or why not.
 
-    `decision_id` is the receipt's (None: automatic_deploy is off), `interval` that of the improvement where confidence
-    was asked for, `baseline` the metrics of scikit-learn's dummy on the same test rows.
+    `decision_id` is None if automatic_deploy is off, `deployed_model_id` if nothing was deployed, and `interval` if
+    confidence was left out. `baseline` are the metrics of scikit-learn's dummy on the same test rows.
     """
 
     project_name: str

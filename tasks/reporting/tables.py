@@ -1,6 +1,7 @@
-"""Tables of results as lines of cells, the first line the head; a number that is not known is an empty cell."""
+"""Tables of results as lines of cells, the head first. The cell of an unknown number is empty."""
 
-from registry.values import ModelRecord
+from collections.abc import Iterable
+
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL
 from tasks.reporting.results import Candidate, TrainResult
 
@@ -10,10 +11,10 @@ Lines = list[list[str]]
 def leaderboard(result: TrainResult) -> Lines:
     """Return every metric of every candidate, for the terminal."""
     key = KEY_METRIC[result.task]
-    others = list(dict.fromkeys(name for row in result.leaderboard for name in row.metrics if name != key))
+    others = [name for name in _metrics(row.metrics for row in result.leaderboard) if name != key]
     failures = ["reason"] if any(row.reason for row in result.leaderboard) else []
 
-    def line(name: str, metrics: dict[str, float], score: float | None, *more: str) -> list[str]:
+    def line(name: str, score: float | None, metrics: dict[str, float], *more: str) -> list[str]:
         return [name, number(score), *(number(metrics.get(other)) for other in others), *more]
 
     return [
@@ -21,20 +22,20 @@ def leaderboard(result: TrainResult) -> Lines:
         *(
             line(
                 row.algorithm,
-                row.metrics,
                 row.score,
+                row.metrics,
                 row.status,
                 str(row.model_id),
-                *([row.reason or ""] * len(failures)),
+                *(row.reason or "" for _ in failures),
             )
             for row in result.leaderboard
         ),
-        line("baseline", result.baseline, result.baseline.get(key), "", "", *([""] * len(failures))),
+        line("baseline", result.baseline.get(key), result.baseline, "", "", *("" for _ in failures)),
     ]
 
 
 def ranks(result: TrainResult, links: dict[int, str]) -> Lines:
-    """Return the leaderboard as a run's page has room for it; `links` are to the candidates' MLflow runs."""
+    """Return the leaderboard with the columns that fit a run's page; `links` lead to the candidates' MLflow runs."""
     key = KEY_METRIC[result.task]
 
     def line(row: Candidate) -> list[str]:
@@ -51,29 +52,12 @@ def ranks(result: TrainResult, links: dict[int, str]) -> Lines:
 
 def all_metrics(result: TrainResult) -> Lines:
     rows = [(row.algorithm, row.metrics) for row in result.leaderboard] + [("baseline", result.baseline)]
-    names = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
-    return [
-        ["", *names],
-        *([algorithm, *(number(metrics.get(name)) for name in names)] for algorithm, metrics in rows),
-    ]
+    names = _metrics(metrics for _, metrics in rows)
+    return [["", *names], *([algorithm, *(number(metrics.get(name)) for name in names)] for algorithm, metrics in rows)]
 
 
-def models_table(models: list[tuple[str, ModelRecord]]) -> Lines:
-    """Return models, each with what it is to the reader, such as "was live"."""
-    return [
-        ["", "model", "algorithm", "score", "snapshot", "trained at"],
-        *(
-            [
-                state,
-                str(model.id),
-                model.algorithm,
-                number(model.score),
-                str(model.snapshot_id),
-                f"{model.finished_at:%Y-%m-%d %H:%M} UTC" if model.finished_at else "",
-            ]
-            for state, model in models
-        ),
-    ]
+def _metrics(rows: Iterable[dict[str, float]]) -> list[str]:
+    return list(dict.fromkeys(name for metrics in rows for name in metrics))
 
 
 def number(value: float | None) -> str:

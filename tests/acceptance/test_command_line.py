@@ -102,6 +102,13 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout == "\n"
 
 
+def test_a_deploy_flow_imports_nothing_that_only_a_training_needs() -> None:
+    heavy = "{'matplotlib', 'duckdb', 'sklearn', 'mlflow', 'xgboost'}"
+    code = f"import sys; import flows.deploy; print(*{heavy} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
 class TestEvidence:
     def test_every_decision_is_listed_and_can_be_computed_again(self, story: Story) -> None:
         story.promoted(story.trained(0.6, "knn"))
@@ -132,7 +139,7 @@ class TestEvidence:
         held = frontrunner("quarantine", "2", "--reason", "it leaks")
         assert held.stdout.splitlines() == [
             "model 2 (linear) is in quarantine: it leaks",
-            "it is live still: roll back, or deploy another",
+            "it is still live: roll back, or deploy another",
         ]
         for command in ("models", "history", "projects"):
             assert "it leaks" in frontrunner(command, "churn" if command != "projects" else "--json").stdout, command
@@ -207,7 +214,7 @@ class TestDeploying:
             in frontrunner("deploy", "churn", "--model-id", "1").stdout
         )
         done = frontrunner("deploy", "churn", "--model-id", "2", "--strategy", "rollback")
-        assert done.stderr == "error: rollback chooses by itself: leave model_id out, or deploy by 'specific'\n"
+        assert done.stderr == "error: rollback chooses the model: leave model_id out, or deploy by 'specific'\n"
 
     @pytest.mark.parametrize("command", ["best-score", "most-recent", "deploy"])
     def test_what_is_live_already(self, story: Story, command: str) -> None:
@@ -222,7 +229,7 @@ class TestDeploying:
         assert story.live == 1
         log = announced(workspace)
         assert "MLflow's alias 'live' lags behind" in log
-        assert "Prefect was not told of it" in log
+        assert "was not announced to Prefect" in log
 
     def test_the_history_says_who(self, story: Story) -> None:
         frontrunner("rollback", "churn")

@@ -456,7 +456,7 @@ class TestWhatHappensBetween:
         self, two: tuple[ModelRecord, ModelRecord], meanwhile: Callable[[int], None]
     ) -> None:
         meanwhile(two[0].id)
-        with pytest.raises(PlanChanged, match="the plan was model 1, which is live already by now"):
+        with pytest.raises(PlanChanged, match="the plan was model 1, which is live already"):
             deploy_now(checked_deploy("shop", "rollback", expect_model_id=1), "me")
         assert live() == 1
 
@@ -464,7 +464,7 @@ class TestWhatHappensBetween:
         self, two: tuple[ModelRecord, ModelRecord], meanwhile: Callable[[int], None]
     ) -> None:
         meanwhile(two[0].id)
-        with pytest.raises(PlanChanged, match="went live meanwhile, instead of model 2"):
+        with pytest.raises(PlanChanged, match="went live in the meantime instead of model 2"):
             deploy_now(checked_deploy("shop", "rollback", quarantine=True, reason="bad"), "me")
         assert [model.quarantine for model in queries.models("shop")] == [None, None]
 

@@ -431,11 +431,11 @@ class TestTheCommands:
         assert (code, out.startswith("NOT DONE")) == (1, True)
 
     def test_the_flow_says_the_same(self, story: Saved) -> None:
-        from flows.reconcile import mend
+        from flows.reconcile import reconcile_projects
 
         story.promoted(story.saved(0.5))
-        assert [action.what for action in mend.fn(None, False)] == ["mirrored"]
-        assert mend.fn(None, False) == []
+        assert [action.what for action in reconcile_projects.fn(None, False)] == ["mirrored"]
+        assert reconcile_projects.fn(None, False) == []
 
 
 @pytest.mark.slow

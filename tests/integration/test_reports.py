@@ -9,7 +9,8 @@ from prefect import flow
 from flows.deploy import rollback
 from flows.train import train
 from registry import queries
-from tasks.reporting import pages, publish, reports
+from tasks.reporting import deploy, live_scores, publish
+from tasks.reporting import train as training_report
 from tests.support.story import Story
 
 pytestmark = pytest.mark.slow
@@ -30,7 +31,7 @@ def story(prefect: str, workspace: Path) -> Story:
 def test_a_page_of_a_deploy_that_cannot_be_made(
     story: Story, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(reports, "deploy_page", fails)
+    monkeypatch.setattr(deploy, "deploy_page", fails)
     state = rollback("churn", return_state=True)
     assert state.is_completed()
     assert state.result().model_id == story.live == 1
@@ -41,7 +42,7 @@ def test_a_chart_that_cannot_be_drawn(
     story: Story, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made: list[str] = []
-    monkeypatch.setattr(pages, "live_scores", fails)
+    monkeypatch.setattr(live_scores, "live_scores", fails)
     monkeypatch.setattr(publish, "create_markdown_artifact", lambda page, **_: made.append(page))
     assert rollback("churn").model_id == story.live == 1
     assert "the page has no chart: ZeroDivisionError" in caplog.text
@@ -64,7 +65,7 @@ def test_everything_that_a_training_shows_fails(
     prefect: str, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("training_page", "snapshot_page", "_note", "_baseline"):
-        monkeypatch.setattr(reports, name, fails)
+        monkeypatch.setattr(training_report, name, fails)
     result = train("iris", "classification", "sklearn:iris", "target", algorithms=["ada_boost"])
     assert (result.deployed, result.live_model_id, result.baseline) == (True, queries.live_model("iris").id, {})
     for part in ("leaderboard has no baseline", "page has no leaderboard", "page has no snapshot", "run has no note"):

@@ -315,7 +315,7 @@ class TestEveryStrategy:
             ("specific", None, None, "'specific' deploys the model of model_id"),
             ("specific", None, "7", "a number, not '7'"),
             ("specific", "svm", 7, "leave algorithm_name out"),
-            ("rollback", None, 7, "rollback chooses by itself"),
+            ("rollback", None, 7, "rollback chooses the model"),
         ],
     )
     def test_what_does_not_go_together(self, story: Story, strategy, algorithm_name, model_id, said) -> None:

@@ -80,7 +80,7 @@ def test_the_commands_work_without_prefect_and_mlflow(story: Story, blocked: dic
     assert [row["strategy"] for row in rows] == ["best_score", "rollback", "new_score", "new_score"]
     log = announced(workspace, times=4)
     assert "MLflow's alias 'live' lags behind until the next deploy: mlflow" in log
-    assert "Prefect gets no event: prefect" in log
+    assert "the deployment was not announced to Prefect: prefect" in log
     assert "is blocked" in log
     assert "Traceback" not in log
 

@@ -141,7 +141,7 @@ BUGS = {
                 (
                     "            from tasks.tracking.alias import _set_alias\n"
                     "            from tasks.tracking.store import client\n"
-                    "            project = queries.project(request.wish.project_name)\n"
+                    "            project = queries.project(manual.request.project_name)\n"
                     "            row = replace(queries.history(project.name)[0], model_id=chosen.id)\n"
                     "            _set_alias(client(), project, chosen, row)\n"
                     "            result = history.deploy(\n"

@@ -46,7 +46,7 @@ class TestTheScores:
         y = labels(4000, 3, 1, 0)
         predictions = [labels(4000, 3, 0.7, seed, y) for seed in (1, 2)]
         few = bootstrap._f1(y, predictions, np.arange(3), np.random.default_rng(0))
-        monkeypatch.setattr(bootstrap, "FEW_CELLS", 1)
+        monkeypatch.setattr(bootstrap, "MAX_MULTINOMIAL_CELLS", 1)
         many = bootstrap._f1(y, predictions, np.arange(3), np.random.default_rng(0))
         assert few[0].tolist() == pytest.approx(many[0].tolist(), abs=1e-6)
         assert few[1].mean(axis=0).tolist() == pytest.approx(many[1].mean(axis=0).tolist(), abs=1e-3)
@@ -87,10 +87,10 @@ def test_many_labels_take_no_more_memory_than_their_rows(monkeypatch: pytest.Mon
     y = labels(3000, 8, 1, 0)
     said = [labels(3000, 8, 0.7, seed, y) for seed in (1, 2)]
     for few_cells in (5000, 1):
-        monkeypatch.setattr(bootstrap, "FEW_CELLS", few_cells)
-        monkeypatch.setattr(bootstrap, "FEW_LABELS", 50)
+        monkeypatch.setattr(bootstrap, "MAX_MULTINOMIAL_CELLS", few_cells)
+        monkeypatch.setattr(bootstrap, "MAX_DENSE_LABELS", 50)
         dense = interval(CLASSIFICATION, y, said[0], [said[1]], 0, np.arange(8), 0.95, 0)
-        monkeypatch.setattr(bootstrap, "FEW_LABELS", 2)
+        monkeypatch.setattr(bootstrap, "MAX_DENSE_LABELS", 2)
         assert interval(CLASSIFICATION, y, said[0], [said[1]], 0, np.arange(8), 0.95, 0) == pytest.approx(dense)
 
 
