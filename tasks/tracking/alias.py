@@ -10,7 +10,7 @@ from registry.timeouts import with_timeout
 from registry.values import DeploymentRecord, ModelRecord, ProjectRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL
 from tasks.tracking.models import FILE
-from tasks.tracking.store import client, translated
+from tasks.tracking.store import client, require_store, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,6 +39,7 @@ def mirror_live(project_name: str) -> bool:
 def _mirror(project_name: str) -> None:
     """Read the newest deployment again afterwards: when another deploy came between, its model is mirrored too, so
     whoever mirrors last leaves the newest."""
+    require_store()
     project, mirrored = queries.project(project_name), None
     with translated():
         while (newest := next(iter(queries.history(project_name, limit=1)), None)) and newest.seq != mirrored:
@@ -55,6 +56,7 @@ def mirrored_model_id(project_id: int) -> int | None:
         ForeignAlias: it names a version that is not ours.
         TrackingUnavailable: MLflow cannot be reached or refuses.
     """
+    require_store()
     from mlflow.exceptions import MlflowException  # MLflow takes seconds to import
 
     with translated():

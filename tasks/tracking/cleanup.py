@@ -10,7 +10,7 @@ from registry.values import ModelRecord, SnapshotRecord
 from tasks.tracking.alias import LIVE, registered_name
 from tasks.tracking.models import FILE
 from tasks.tracking.runs import experiment_name
-from tasks.tracking.store import client, translated
+from tasks.tracking.store import client, require_store, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,6 +56,7 @@ class MlflowContents(NamedTuple):
 
 def contents(project_name: str) -> MlflowContents:
     """Return what MLflow has of a project. Raises: TrackingUnavailable, as every function here."""
+    require_store()
     from mlflow.entities import ViewType  # mlflow is slow to import, and a flow imports this module
 
     with translated():

@@ -23,10 +23,24 @@ STORE_SECONDS = 120  # how long to wait for another process that is creating the
 def client() -> "MlflowClient":
     """Return a client of the tracking server, or of the local store, which is created on first use."""
     _configure()
+    if path := _local_store():
+        _create_store(path)
+    return _client(settings.tracking_uri())
+
+
+def require_store() -> None:
+    """Raise TrackingUnavailable if the tracking URI names a local store that does not exist, without importing MLflow.
+
+    Only a training or an import may create the store: anything else would find an empty one in the wrong folder.
+    """
+    path = _local_store()
+    if path and not path.exists():
+        raise TrackingUnavailable(f"there is no MLflow store at {path}: set MLFLOW_TRACKING_URI, or train first")
+
+
+def _local_store() -> Path | None:
     uri = settings.tracking_uri()
-    if uri.startswith("sqlite:///"):
-        _create_store(Path(uri.removeprefix("sqlite:///")))
-    return _client(uri)
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 @cache
