@@ -1,6 +1,6 @@
-"""Who makes a request, a flow run or a person, and the key that makes a retry the same request.
+"""The flow run or person that makes a request, and the key by which a retry is the same request.
 
-Prefect is asked only where it is imported already: the way back from the command line works without it.
+Prefect is used only if it is imported already, because a deploy from the command line works without it.
 """
 
 import getpass
@@ -17,23 +17,23 @@ def request_key() -> str:
     """
     if "prefect" not in sys.modules:
         return uuid4().hex
-    from prefect.context import FlowRunContext  # imported already
+    from prefect.context import FlowRunContext  # optional, and imported already
 
     context = FlowRunContext.get()
     return str(context.flow_run.id) if context and context.flow_run else uuid4().hex
 
 
 def requested_by() -> str:
-    """Return the flow run that makes the request, or the person at the terminal."""
+    """Return the flow run that makes the request, or the user of the terminal."""
     run_id = _flow_run_id()
     return f"flow run {run_id}" if run_id else f"{_user()}@{socket.gethostname()}"
 
 
 def _flow_run_id() -> str | None:
-    """Return the flow run of this process; a process that a flow run started has its id in the environment."""
+    """Return the id of this process's flow run. A process that a flow run started has it in the environment."""
     if "prefect" not in sys.modules:
         return os.environ.get("PREFECT__FLOW_RUN_ID")
-    from prefect.runtime import flow_run  # imported already
+    from prefect.runtime import flow_run  # optional, and imported already
 
     return flow_run.get_id()
 
@@ -41,5 +41,5 @@ def _flow_run_id() -> str | None:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
+    except (KeyError, OSError):  # a user of a container may have no name
         return "unknown"

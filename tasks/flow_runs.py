@@ -1,4 +1,4 @@
-"""A flow run besides its steps: its tag, one training at a time, which errors are retried, and its final message."""
+"""Support for flow runs: task options and retries, tags, one training of a project at a time, final messages."""
 
 import hashlib
 import logging
@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from time import sleep
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from httpx import HTTPError
+from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
@@ -21,23 +23,19 @@ from prefect.states import Completed
 from registry import settings
 from registry.errors import RegistryUnavailable, SourceUnavailable, StillTraining, TrackingUnavailable
 
-if TYPE_CHECKING:
-    from prefect import Task
-    from prefect.client.schemas.objects import State, TaskRun
-
 log = logging.getLogger("frontrunner")
 
 Result = TypeVar("Result")
 
 TRANSIENT_ERRORS = (RegistryUnavailable, SourceUnavailable, TrackingUnavailable)
-TURN_SECONDS = 3600  # a training waits no longer for another one of its project
-# Prefect's server on SQLite refuses a slot while it records the run's start, and its client then waits for seconds.
+TURN_SECONDS = 3600  # the longest wait for another training of the project
+# Waiting avoids the 503 of Prefect's server on SQLite, which refuses a slot while it records the run's start.
 SETTLE_SECONDS = 0.2
-LEASE_SECONDS = 60  # after a worker was killed, its project's next training waits that long
+LEASE_SECONDS = 60  # the longest wait after the project's last training was killed
 
 
-def is_transient(_task: "Task[Any, Any]", _run: "TaskRun", state: "State[Any]") -> bool:
-    """Whether another try can help: a database or MLflow was away."""
+def is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Return whether a retry can help, because a database or MLflow could not be reached."""
     error = state.result(raise_on_failure=False)
     while isinstance(error, BaseException):
         if isinstance(error, TRANSIENT_ERRORS):
@@ -46,7 +44,7 @@ def is_transient(_task: "Task[Any, Any]", _run: "TaskRun", state: "State[Any]") 
     return False
 
 
-# How a step of a flow is made: nothing of it is cached, and it is tried again where that can help.
+# The options of every task: no result is cached, and transient errors are retried.
 TASK_OPTIONS: dict[str, Any] = {
     "cache_policy": NO_CACHE,
     "retries": 3,
@@ -56,10 +54,10 @@ TASK_OPTIONS: dict[str, Any] = {
 
 
 def tag_flow_run(project_name: str) -> None:
-    """The flow run can be found by its project.
+    """Tag the flow run with its project, so that it can be found by it.
 
-    Not its tasks: Prefect asks for a limit of each tag before a task begins, and its server with SQLite may then answer
-    503, which costs two seconds, if it writes something else meanwhile.
+    Tasks get no tag, because Prefect checks the limits of each tag before it starts a task, and its server on SQLite may
+    answer that with 503.
     """
     context = FlowRunContext.get()
     if not (context and context.flow_run):
@@ -68,21 +66,21 @@ def tag_flow_run(project_name: str) -> None:
     try:
         with get_client(sync_client=True) as client:
             client.update_flow_run(context.flow_run.id, tags=tags)
-    except (PrefectHTTPStatusError, HTTPError) as error:  # a rollback does not wait for its tag
+    except (PrefectHTTPStatusError, HTTPError) as error:  # no flow fails without its tag
         log.warning("the run has no tag project:%s: %s", project_name, error)
 
 
 def persistent_api_url() -> str | None:
-    """The address of a Prefect server that is there for others, too, and stays when this process ends."""
+    """Return the address of the Prefect server; None if that is temporary and ends with this process."""
     return None if settings.TEMPORARY_PREFECT in os.environ else PREFECT_API_URL.value()
 
 
 @contextmanager
 def one_training_at_a_time(project_name: str) -> Iterator[None]:
-    """One training of a project at a time, by a limit of Prefect's; a temporary server has none.
+    """Wait for other trainings of the project, by a concurrency limit of Prefect. A temporary server has no limit.
 
     Raises:
-        StillTraining: another one took more than TURN_SECONDS.
+        StillTraining: another training took more than TURN_SECONDS.
     """
     context = FlowRunContext.get()
     if not (context and persistent_api_url()):
@@ -90,18 +88,18 @@ def one_training_at_a_time(project_name: str) -> Iterator[None]:
         return
     name = limit_name(project_name)
     with get_client(sync_client=True) as client:
-        with suppress(ObjectAlreadyExists):  # another run made it at this moment
+        with suppress(ObjectAlreadyExists):  # another run has just created it
             client.upsert_global_concurrency_limit_by_name(name, 1)
         if client.read_global_concurrency_limit_by_name(name).active_slots:
             log.info("waiting for another training of %s", project_name)
-    began = (datetime.now(UTC) - context.start_time).total_seconds()
-    sleep(min(SETTLE_SECONDS, max(0.0, SETTLE_SECONDS - began)))  # whatever is done to the clock
+    age_seconds = (datetime.now(UTC) - context.start_time).total_seconds()
+    sleep(min(SETTLE_SECONDS, max(0.0, SETTLE_SECONDS - age_seconds)))  # the clock may have been changed
     with _slot(name, project_name):
         yield
 
 
 def limit_name(project_name: str) -> str:
-    """The limit's name, in which not every character may stand."""
+    """Return the name of the project's limit, in which Prefect does not accept every character."""
     return f"frontrunner-train-{hashlib.sha256(project_name.encode()).hexdigest()[:12]}"
 
 
@@ -109,7 +107,7 @@ def limit_name(project_name: str) -> str:
 def _slot(name: str, project_name: str) -> Iterator[None]:
     with ExitStack() as stack:
         try:
-            # A lease that could not be renewed must not end a training: the registry is right without any turns.
+            # A lease that cannot be renewed must not end a training: the registry is correct without the limit.
             stack.enter_context(
                 concurrency(
                     name,
@@ -125,5 +123,5 @@ def _slot(name: str, project_name: str) -> Iterator[None]:
 
 
 def completed(message: str, result: Result) -> Result:
-    """What a flow returns, with the message that its page shows as the run's state."""
+    """Return the result of a flow, in a flow run with the message that its page shows as the run's state."""
     return cast("Result", Completed(message=message, data=result)) if FlowRunContext.get() else result

@@ -1,4 +1,4 @@
-"""Frozen values that the steps of a run hand to each other."""
+"""Frozen values that the steps of a run pass to each other."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """`params`: {algorithm: {parameter: values}}, values being a list, or for optuna a range: low and high with an int
-    or a float each, perhaps step or log, as its `suggest_int` and `suggest_float` take them. `args` has its defaults.
+    """A search for hyperparameters; `params` is {algorithm: {parameter: values}}, and `args` has its defaults.
+
+    The values are a list, or for optuna a range: `low` and `high`, both int or both float, and optionally `step` or
+    `log`, as its `suggest_int` and `suggest_float` accept them.
     """
 
     kind: str
@@ -24,10 +26,10 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The winner and everything that was tried, each as {trial, params, mean, std, fit_time, state}.
+    """The best trial's parameters and mean, and every trial as {trial, params, mean, std, fit_time, state}.
 
-    `state` is complete, failed (all figures None) or pruned (the figures of the folds until then). `mean` and `std` are
-    those of the key metric over the folds, `fit_time` the mean seconds of a fold's fit.
+    `state` is complete, failed (all numbers are None) or pruned (the numbers are those of the folds until then). `mean`
+    and `std` are those of the key metric over the folds, `fit_time` is the mean seconds of a fold's fit.
     """
 
     params: dict[str, Any]
@@ -36,14 +38,14 @@ class Found:
 
 
 def trials_table(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Flat rows, a column for each parameter."""
-    figures = ("mean", "std", "fit_time", "state")
-    return [{"trial": trial["trial"], **trial["params"], **{name: trial[name] for name in figures}} for trial in trials]
+    """Return the trials as flat rows, with a column for each parameter."""
+    columns = ("mean", "std", "fit_time", "state")
+    return [{"trial": trial["trial"], **trial["params"], **{name: trial[name] for name in columns}} for trial in trials]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """A training run that can begin. `snapshot` is the one to train on again, None when a relation is to be read."""
+    """A checked request to train; `snapshot` is the one to train on again, None if a relation is to be read."""
 
     project_name: str
     task: Task
@@ -72,24 +74,24 @@ class MlflowRun:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A training run that has its rows: what every candidate needs to know."""
+    """A training that has its snapshot, as every candidate gets it."""
 
     request: TrainingRequest
     key: str
     snapshot_id: int
     run: MlflowRun
-    one_by_one: bool  # so many rows that the candidates share them one after the other
+    one_by_one: bool  # there are so many rows that candidates are trained one after the other
 
 
 class Outcome(NamedTuple):
-    """The end of a candidate: its model's id, and its predictions for the test rows if it was trained here."""
+    """A candidate's result: its model's id, and its predictions for the test rows if it was trained here."""
 
     model_id: int
     predicted: Any = None
 
 
 class Rows(NamedTuple):
-    """X_* are n × d frames of the feature columns, y_* the n targets with their original labels, n × k if k."""
+    """The rows of a snapshot: n × d frames of features, and n targets (n × k for k joint ones), with original labels."""
 
     X_train: "pd.DataFrame"
     y_train: "np.ndarray[Any, Any]"

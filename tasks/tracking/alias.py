@@ -1,4 +1,4 @@
-"""MLflow's alias `live`, which follows the registry: after every deploy, in bounded time, and never in its way."""
+"""MLflow's alias `live`, which follows the registry after every deploy, in bounded time and without failing it."""
 
 import logging
 from contextlib import suppress
@@ -10,7 +10,7 @@ from registry.timeouts import with_timeout
 from registry.values import DeploymentRecord, ModelRecord, ProjectRecord
 from registry.vocabulary import KEY_METRIC, METRIC_LABEL
 from tasks.tracking.models import FILE
-from tasks.tracking.store import client, translated
+from tasks.tracking.store import EXISTS, MISSING, client, none_if, require_store, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,7 +23,7 @@ MIRROR_SECONDS = 30  # a deploy waits no longer for MLflow, whatever hangs there
 
 
 def mirror_live(project_name: str) -> bool:
-    """Make MLflow's alias `live` name the registry's live model; False, with a warning, where that fails.
+    """Make MLflow's alias `live` name the registry's live model; return False, with a warning, if that fails.
 
     It takes at most MIRROR_SECONDS: a thread that MLflow keeps waiting longer is abandoned.
     """
@@ -37,8 +37,8 @@ def mirror_live(project_name: str) -> bool:
 
 
 def _mirror(project_name: str) -> None:
-    """Read the newest deployment again afterwards: when another deploy came between, its model is mirrored too, so
-    whoever mirrors last leaves the newest."""
+    """Mirror the newest deployment, and again if another deploy came between: the last to mirror leaves the newest."""
+    require_store()
     project, mirrored = queries.project(project_name), None
     with translated():
         while (newest := next(iter(queries.history(project_name, limit=1)), None)) and newest.seq != mirrored:
@@ -55,18 +55,15 @@ def mirrored_model_id(project_id: int) -> int | None:
         ForeignAlias: it names a version that is not ours.
         TrackingUnavailable: MLflow cannot be reached or refuses.
     """
-    from mlflow.exceptions import MlflowException  # MLflow takes seconds to import
-
+    require_store()
+    name = registered_name(project_id)
     with translated():
-        try:
-            version = client().get_model_version_by_alias(registered_name(project_id), LIVE)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
+        version = none_if(MISSING, lambda: client().get_model_version_by_alias(name, LIVE))
+    if version is None:
+        return None
     with suppress(KeyError, ValueError):
         return int(version.tags["frontrunner.model_id"])
-    raise ForeignAlias(LIVE, registered_name(project_id), version.version)
+    raise ForeignAlias(LIVE, name, version.version)
 
 
 def registered_name(project_id: int) -> str:
@@ -83,29 +80,28 @@ def _set_alias(mlflow: "MlflowClient", project: ProjectRecord, model: ModelRecor
 
 
 def _create_registered_model(mlflow: "MlflowClient", name: str, project: ProjectRecord) -> None:
-    """Raises: TrackingUnavailable: it exists, and is another registry's."""
-    from mlflow.exceptions import MlflowException  # MLflow takes seconds to import
+    """Create the registered model, unless it exists.
 
+    Raises:
+        TrackingUnavailable: it exists, and belongs to another registry.
+    """
     ours = {"frontrunner.project": project.name, "frontrunner.created_at": project.created_at.isoformat()}
     description = f"The models that were live in the project {project.name!r}; {LIVE!r} is the one that is."
-    try:
-        mlflow.create_registered_model(name, tags=ours, description=description)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-        if not ours.items() <= mlflow.get_registered_model(name).tags.items():
-            raise TrackingUnavailable(
-                f"its registered model {name} is another registry's: give each registry an MLflow of its own"
-            ) from error
+    created = none_if(EXISTS, lambda: mlflow.create_registered_model(name, tags=ours, description=description))
+    if created is None and not ours.items() <= mlflow.get_registered_model(name).tags.items():
+        raise TrackingUnavailable(
+            f"its registered model {name} belongs to another registry: give each registry its own MLflow"
+        )
 
 
 def _version_of(mlflow: "MlflowClient", name: str, model: ModelRecord) -> "ModelVersion":
+    """Return the model's version in MLflow's registry, which is created if it does not exist."""
     assert model.artifact is not None, "a model that was deployed was saved"
     if found := mlflow.search_model_versions(f"name = '{name}' and run_id = '{model.mlflow_run_id}'"):
         return found[0]
     return mlflow.create_model_version(
         name,
-        source=model.artifact.uri.removesuffix(f"/{FILE}"),  # models:/… would be looked up in MLflow's global store
+        source=model.artifact.uri.removesuffix(f"/{FILE}"),  # MLflow would look up models:/… in its global store
         run_id=model.mlflow_run_id,
         model_id=model.mlflow_model_id,
         tags={"frontrunner.model_id": str(model.id)},
@@ -113,7 +109,7 @@ def _version_of(mlflow: "MlflowClient", name: str, model: ModelRecord) -> "Model
 
 
 def _describe(project: ProjectRecord, row: DeploymentRecord) -> str:
-    """Return the deployment that made the model live, in words."""
+    """Return the version's description: the deployment that made the model live."""
     label, why = METRIC_LABEL[KEY_METRIC[project.task]], f": {row.reason}" if row.reason else ""
     return (
         f"{row.algorithm_name}, {label} {row.score:.4f}: model {row.model_id} of {project.name!r}."

@@ -1,4 +1,4 @@
-"""List and delete a project's contents of MLflow: runs, saved models, versions, and their files."""
+"""List and delete what a project has in MLflow: runs, saved models, versions and their files."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -10,17 +10,16 @@ from registry.values import ModelRecord, SnapshotRecord
 from tasks.tracking.alias import LIVE, registered_name
 from tasks.tracking.models import FILE
 from tasks.tracking.runs import experiment_name
-from tasks.tracking.store import client, translated
+from tasks.tracking.store import MISSING, client, none_if, require_store, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PAGE = 1000
-GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")  # MLflow's codes for what is not there
+PAGE_ROWS = 1000
 
 
 class StoredRun(NamedTuple):
-    """A run of Frontrunner's; `request` is its training's key, `model_id` is None for the training's own run."""
+    """A run of a training; `request` is the training's key, `model_id` is None for the parent run."""
 
     id: str
     request: str
@@ -32,7 +31,7 @@ class StoredRun(NamedTuple):
 
 
 class LoggedModel(NamedTuple):
-    """A model that a candidate saved; `run` is its candidate's, None if MLflow does not know it."""
+    """A model that a candidate saved; `run` is the candidate's run, None if MLflow does not have it."""
 
     id: str
     model_id: int
@@ -42,21 +41,26 @@ class LoggedModel(NamedTuple):
 
 
 class MlflowContents(NamedTuple):
-    """MLflow's runs and saved models of a project; deleted runs still show whose a saved model is."""
+    """MLflow's runs and saved models of a project; a deleted run still shows the candidate of a saved model."""
 
     runs: list[StoredRun]
     saved: list[LoggedModel]
 
     def of(self, model_id: int, request: str) -> "MlflowContents":
-        """Return those of one candidate; another registry may have a model of that number, but not of that training."""
+        """Return those of one candidate. Another registry's model may have the same id, but not the same training."""
         runs = [run for run in self.runs if (run.model_id, run.request) == (model_id, request)]
         mine = [saved for saved in self.saved if saved.model_id == model_id and saved.run in runs]
         return MlflowContents(runs, mine)
 
 
 def contents(project_name: str) -> MlflowContents:
-    """Return what MLflow has of a project. Raises: TrackingUnavailable, as every function here."""
-    from mlflow.entities import ViewType  # mlflow is slow to import, and a flow imports this module
+    """Return MLflow's runs and saved models of a project.
+
+    Raises:
+        TrackingUnavailable: MLflow cannot be reached or refuses; so does every function of this module.
+    """
+    require_store()
+    from mlflow.entities import ViewType  # slow, and commands without MLflow import this module
 
     with translated():
         mlflow = client()
@@ -64,37 +68,35 @@ def contents(project_name: str) -> MlflowContents:
         if experiment is None:
             return MlflowContents([], [])
         ids = [experiment.experiment_id]
-        found = _pages(lambda token: mlflow.search_runs(ids, "", ViewType.ALL, PAGE, page_token=token))
-        runs = [_run(each) for each in found if "frontrunner.request" in each.data.tags]
-        of = {run.id: run for run in runs}
+        found = _pages(lambda token: mlflow.search_runs(ids, "", ViewType.ALL, PAGE_ROWS, page_token=token))
+        runs = {run.info.run_id: _run(run) for run in found if "frontrunner.request" in run.data.tags}
         logged = _pages(lambda token: mlflow.search_logged_models(ids, page_token=token))
-        saved = [_saved(each, of.get(each.source_run_id)) for each in logged if "frontrunner.model_id" in each.tags]
-        return MlflowContents(runs, saved)
+        ours = [model for model in logged if "frontrunner.model_id" in model.tags]
+        return MlflowContents(list(runs.values()), [_saved(model, runs.get(model.source_run_id)) for model in ours])
 
 
 def kill(run: StoredRun) -> None:
-    """End a run as KILLED whose process is gone."""
+    """End a run as KILLED, because its process is gone."""
     with translated():
         client().set_terminated(run.id, "KILLED")
 
 
 def remove_saved(saved: LoggedModel) -> None:
-    """Delete a saved model: first its files, so that what is left after an error can be found again."""
+    """Delete a saved model: its files first, so that the model can still be found after an error."""
     with translated():
         _remove_files(saved.uri)
         client().delete_logged_model(saved.id)
 
 
 def remove_model(project_id: int, model: ModelRecord, has: MlflowContents) -> None:
-    """Delete all of a pruned model: its versions, its file, and everything else that MLflow has of it.
+    """Delete a pruned model from MLflow: its versions, its file, its saved models and its runs.
 
     Raises:
-        NotDeleted: an alias still names it, or the store deletes nothing.
+        NotDeleted: an alias still names it, or the store cannot delete.
     """
     with translated():
         mlflow = client()
-        versions = _versions(mlflow, project_id, model)
-        for version in versions:
+        for version in _versions(mlflow, project_id, model):
             mlflow.delete_model_version(registered_name(project_id), version)
         if model.artifact:
             _remove_files(model.artifact.uri.removesuffix(f"/{FILE}"))
@@ -117,20 +119,15 @@ def _versions(mlflow: "MlflowClient", project_id: int, model: ModelRecord) -> li
     """Return the model's versions in MLflow's registry.
 
     Raises:
-        NotDeleted: an alias names one of them; MLflow would delete it silently.
+        NotDeleted: an alias names one of them, which MLflow would delete silently.
     """
-    from mlflow.exceptions import MlflowException  # as above
-
     name = registered_name(project_id)
-    try:
-        aliases = mlflow.get_registered_model(name).aliases
-    except MlflowException as error:
-        if error.error_code in GONE:
-            return []
-        raise
+    registered = none_if(MISSING, lambda: mlflow.get_registered_model(name))
+    if registered is None:
+        return []
     found = mlflow.search_model_versions(f"name = '{name}'")
     mine = [str(each.version) for each in found if each.tags.get("frontrunner.model_id") == str(model.id)]
-    for alias, version in aliases.items():
+    for alias, version in registered.aliases.items():
         if str(version) in mine:
             fix = "run `frontrunner reconcile`" if alias == LIVE else "remove the alias in MLflow"
             raise NotDeleted(f"MLflow's alias {alias!r} still names model {model.id} (version {version}): {fix}")
@@ -138,15 +135,15 @@ def _versions(mlflow: "MlflowClient", project_id: int, model: ModelRecord) -> li
 
 
 def _remove_files(uri: str) -> None:
-    """Delete a file or a folder, unless it is gone already."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # as above
+    """Delete a file or a folder if it exists."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # slow, as above
 
     folder, _, name = uri.rstrip("/").rpartition("/")
     try:
         repository: Any = get_artifact_repository(folder, tracking_uri=settings.tracking_uri())
         repository.delete_artifacts(name)
     except NotImplementedError as error:
-        raise NotDeleted(f"the store of {uri} deletes nothing: delete it there manually") from error
+        raise NotDeleted(f"the store of {uri} cannot delete it: delete it there manually") from error
 
 
 def _run(run: Any) -> StoredRun:
@@ -171,9 +168,9 @@ def _time(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def _pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
-    page = ask(None)
+def _pages(fetch: Callable[[str | None], Any]) -> Iterator[Any]:
+    page = fetch(None)
     yield from page
     while page.token:
-        page = ask(page.token)
+        page = fetch(page.token)
         yield from page

@@ -1,11 +1,13 @@
-"""A training in MLflow: a run for it and for each candidate, and the fitted models; tasks.mirror writes what is live.
+"""A training's runs in MLflow: the parent run and one for each candidate.
 
-Explicit ids and one batch a call: MLflow's fluent functions keep an active run of their own for every thread.
+Every call names its run, because MLflow's fluent functions keep an active run for every thread. MLflow takes seconds to
+import, and `flows.train` imports this module, so each function imports it.
 """
 
+import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,70 +18,58 @@ from registry import settings
 from registry.errors import TrackingUnavailable
 from registry.serving.artifacts import describe, local_path
 from registry.values import Artifact, ModelRecord, SnapshotRecord
-from tasks.tracking.store import client, translated
+from tasks.tracking.store import EXISTS, client, none_if, translated
 from tasks.values import Found, MlflowRun, TrainingRequest, trials_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
 log = logging.getLogger("frontrunner")
 
+MAX_PARAM_LENGTH = 6000  # in MLflow
+
 
 def start_run(request: TrainingRequest, request_key: str, flow_run_id: str | None = None) -> MlflowRun:
-    """Begins the parent run in the project's experiment, which is made with the first one.
+    """Start the parent run in the project's experiment, which is created with its first run.
 
     Raises:
-        TrackingUnavailable: MLflow cannot be reached. (So for every function here but `end_run` and `mirror_live`.)
+        TrackingUnavailable: MLflow cannot be reached or refuses; so does every function here that does not log it.
     """
-    with translated():
-        mlflow = client()
-        experiment_id = _experiment(mlflow, request.project_name)
-        tags = {"frontrunner.project": request.project_name, "frontrunner.request": request_key}
-        if flow_run_id:
-            tags["prefect.flow_run_id"] = flow_run_id
-        return _created(mlflow, experiment_id, f"train {request.project_name}", tags)
+    tags = {"frontrunner.project": request.project_name, "frontrunner.request": request_key}
+    if flow_run_id:
+        tags["prefect.flow_run_id"] = flow_run_id
+    return _start_parent(request.project_name, f"train {request.project_name}", tags)
 
 
 def start_import(project_name: str, note: str) -> MlflowRun:
-    """Begins the run of a project that is imported: its models' runs are below it."""
-    with translated():
-        mlflow = client()
-        experiment_id = _experiment(mlflow, project_name)
-        tags = {"frontrunner.project": project_name, "frontrunner.imported": "true", "mlflow.note.content": note}
-        return _created(mlflow, experiment_id, f"import {project_name}", tags)
+    """Start the parent run of an import."""
+    tags = {"frontrunner.project": project_name, "frontrunner.imported": "true", "mlflow.note.content": note}
+    return _start_parent(project_name, f"import {project_name}", tags)
 
 
 def start_imported_model(parent: MlflowRun, project_name: str, row: dict[str, Any]) -> MlflowRun:
-    """Begins the run of a model that is imported, with what is known of it: what its training logged stays behind."""
-    from mlflow.entities import Metric, Param
-
+    """Start the run of an imported model, with its hyperparameters and metrics; the rest of its old run is lost."""
     tags = {
         "frontrunner.project": project_name,
         "frontrunner.imported": "true",
         "frontrunner.algorithm": row["algorithm"],
         "mlflow.parentRunId": parent.id,
     }
-    now = int(time() * 1000)
     with translated():
-        mlflow = client()
-        run = _created(mlflow, parent.experiment_id, row["algorithm"], tags)
-        mlflow.log_batch(
-            run.id,
-            metrics=[Metric(name, value, now, 0) for name, value in row["metrics"].items()],
-            params=[Param(name, str(value)[:6000]) for name, value in row["hyperparams"].items()],
-        )
+        run = _create_run(parent.experiment_id, row["algorithm"], tags)
+        _log_params(run.id, row["hyperparams"])
+        _log_metrics(run.id, row["metrics"])
         return run
 
 
 def save_rows(run: MlflowRun, path: Path) -> Artifact:
-    """Puts a file of a snapshot beside the run."""
+    """Save a file of a snapshot to the run's folder `snapshot`."""
     return save_file(run, path, "snapshot")
 
 
 def save_file(run: MlflowRun, path: Path, folder: str) -> Artifact:
-    """Puts a file into a folder of the run's. Nobody may change it any more: a local store gets a link to it."""
+    """Save a file to a folder of the run. It must not change afterwards, because a local store gets a link to it."""
     uri = f"{run.artifact_uri}/{folder}/{path.name}"
     with translated():
         _link(path, uri)
@@ -88,18 +78,16 @@ def save_file(run: MlflowRun, path: Path, folder: str) -> Artifact:
 
 
 def _link(path: Path, uri: str) -> None:
-    """A store on the same disk has the file at once, by another name; MLflow then finds that it is there already."""
+    """Link the file into a store on the same disk; MLflow then finds that it is there already."""
     there = local_path(uri)
     if there is not None:
         there.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(OSError):  # another disk, or one without links: MLflow copies it
+        with suppress(OSError):  # on another disk, or on one without links, MLflow copies it
             os.link(path, there)
 
 
 def log_training(run: MlflowRun, request: TrainingRequest, snapshot: SnapshotRecord) -> None:
-    """What the run trains on and how: its parameters and its data set."""
-    from mlflow.entities import Param, RunTag
-
+    """Log the training's parameters and its data set."""
     params = {
         "task": request.task,
         "relation_name": snapshot.relation_name,
@@ -109,17 +97,12 @@ def log_training(run: MlflowRun, request: TrainingRequest, snapshot: SnapshotRec
         "seed": request.seed,
     }
     with translated():
-        mlflow = client()
-        mlflow.log_batch(
-            run.id,
-            params=[Param(name, str(value)) for name, value in params.items()],
-            tags=[RunTag("frontrunner.snapshot_id", str(snapshot.id))],
-        )
-        mlflow.log_inputs(run.id, datasets=[_dataset(snapshot)])
+        _log_params(run.id, params, {"frontrunner.snapshot_id": str(snapshot.id)})
+        client().log_inputs(run.id, datasets=[_dataset(snapshot)])
 
 
 def end_run(run_id: str, status: str, note: str = "") -> None:
-    """Closes a run as FINISHED, FAILED or KILLED, with a note for its page, if MLflow still answers."""
+    """End a run as FINISHED, FAILED or KILLED, with a note for its page; log a warning if MLflow does not answer."""
     try:
         with translated():
             mlflow = client()
@@ -131,7 +114,7 @@ def end_run(run_id: str, status: str, note: str = "") -> None:
 
 
 def note_run(run_id: str, note: str) -> None:
-    """What a run's page says on top, if MLflow still answers."""
+    """Set the note at the top of a run's page; log a warning if MLflow does not answer."""
     try:
         with translated():
             client().set_tag(run_id, "mlflow.note.content", note)
@@ -140,7 +123,7 @@ def note_run(run_id: str, note: str) -> None:
 
 
 def end_abandoned(run: MlflowRun, model_id: int | None = None) -> None:
-    """Closes the runs of candidates whose process was lost, or that of one; the others of the training have ended."""
+    """End the runs of candidates that still run, or the one of a model, as KILLED, because their process was lost."""
     mine = f"tags.`mlflow.parentRunId` = '{run.id}' AND attributes.status = 'RUNNING'"
     if model_id is not None:
         mine += f" AND tags.`frontrunner.model_id` = '{model_id}'"
@@ -154,22 +137,14 @@ def end_abandoned(run: MlflowRun, model_id: int | None = None) -> None:
 
 
 def is_there(run: MlflowRun) -> bool:
-    """Whether this process's MLflow has the run; another one's does not, not even under the same experiment's id."""
-    from mlflow.exceptions import MlflowException
-
+    """Return whether this process's MLflow has the run; the id of its experiment may exist in another MLflow, too."""
     with translated():
-        try:
-            client().get_run(run.id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return False
-        return True
+        return none_if(("RESOURCE_DOES_NOT_EXIST",), lambda: client().get_run(run.id)) is not None
 
 
 @contextmanager
 def failing(run_id: str) -> Iterator[None]:
-    """A run in which something goes wrong ends as FAILED, one that is cancelled as KILLED."""
+    """End the run as FAILED if an error is raised in it, and as KILLED if it is cancelled."""
     try:
         yield
     except BaseException as error:
@@ -179,101 +154,107 @@ def failing(run_id: str) -> Iterator[None]:
 
 @contextmanager
 def training_run(run: MlflowRun) -> Iterator[None]:
-    """The training's run ends with it, one way or the other."""
+    """End the run with its training, whether that succeeds or fails."""
     with failing(run.id):
         yield
     end_run(run.id, "FINISHED")
 
 
 def start_candidate(parent: MlflowRun, model: ModelRecord, snapshot: SnapshotRecord) -> str:
-    """Begins a candidate's run below the training's, with its tags; its id."""
-    from mlflow.entities import Param
-
+    """Start a candidate's run below the training's and return its id."""
     tags = parent.tags | {
         "mlflow.parentRunId": parent.id,
         "frontrunner.snapshot_id": str(snapshot.id),
         "frontrunner.model_id": str(model.id),
-        "frontrunner.algorithm": model.algorithm,  # no parameter: knn has one of that name
+        "frontrunner.algorithm": model.algorithm,  # no parameter, because knn has one of that name
     }
     with translated():
-        mlflow = client()
-        run_id: str = mlflow.create_run(parent.experiment_id, run_name=model.algorithm, tags=tags).info.run_id
-        mlflow.log_batch(run_id, params=[Param(name, str(value)[:6000]) for name, value in model.hyperparams.items()])
-        mlflow.log_inputs(run_id, datasets=[_dataset(snapshot)])
-        return run_id
+        run = _create_run(parent.experiment_id, model.algorithm, tags)
+        _log_params(run.id, model.hyperparams)
+        client().log_inputs(run.id, datasets=[_dataset(snapshot)])
+        return run.id
 
 
 def log_tables(run_id: str, found: Found | None, preprocessing: dict[str, dict[str, Any]]) -> None:
     """Log how each column was preprocessed, and the trials of a search."""
-    import pandas as pd
-    from mlflow.entities import Param
+    import pandas as pd  # slow, as MLflow is
 
     with translated():
         mlflow = client()
         mlflow.log_dict(run_id, preprocessing, "preprocessing.json")
         if found:
-            mlflow.log_batch(run_id, params=[Param(name, str(value)) for name, value in found.params.items()])
+            _log_params(run_id, found.params)
             mlflow.log_table(run_id, pd.DataFrame(trials_table(found.trials)), "search.json")
 
 
 def log_plots(run_id: str, figures: "dict[str, Figure]") -> None:
     """Draw the plots, and log them as PNG files."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow, as MLflow is
 
     with translated(), TemporaryDirectory(prefix="frontrunner-") as folder:
         for name, figure in figures.items():
             canvas: Any = FigureCanvasAgg(figure)
-            # savefig() would draw it twice, and the smallest of files takes twice as long as one that is 2 % larger.
+            # savefig() would draw it twice. Stronger compression takes longer and saves little.
             canvas.print_png(Path(folder) / f"{name}.png", pil_kwargs={"compress_level": 1})
         client().log_artifacts(run_id, folder, "plots")
 
 
 def log_metrics(run_id: str, mlflow_model_id: str, snapshot: SnapshotRecord, metrics: dict[str, float]) -> None:
-    """Metrics tied to the run, the model and the data set they were measured on."""
-    from mlflow.entities import Metric
-
+    """Log metrics with the model and the data set that they were measured on."""
     dataset = _dataset(snapshot).dataset
-    now = int(time() * 1000)
     with translated():
-        client().log_batch(
-            run_id,
-            metrics=[
-                Metric(name, value, now, 0, mlflow_model_id, dataset.name, dataset.digest)
-                for name, value in metrics.items()
-            ],
-        )
+        _log_metrics(run_id, metrics, mlflow_model_id, dataset.name, dataset.digest)
 
 
 def experiment_name(project_name: str) -> str:
     return f"frontrunner/{project_name}"
 
 
-def _experiment(mlflow: "MlflowClient", project_name: str) -> str:
-    from mlflow.exceptions import MlflowException
+def _start_parent(project_name: str, name: str, tags: dict[str, str]) -> MlflowRun:
+    with translated():
+        return _create_run(_experiment_id(project_name), name, tags)
 
-    name = experiment_name(project_name)
+
+def _experiment_id(project_name: str) -> str:
+    """Return the id of the project's experiment, which is created if it does not exist."""
+    mlflow, name = client(), experiment_name(project_name)
     found = mlflow.get_experiment_by_name(name)
     if found is None:
-        try:
-            return mlflow.create_experiment(name, artifact_location=settings.artifact_root())
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            found = mlflow.get_experiment_by_name(name)  # another run made it since
-            assert found is not None
+        root = settings.artifact_root()
+        if created := none_if(EXISTS, lambda: mlflow.create_experiment(name, artifact_location=root)):
+            return created
+        found = mlflow.get_experiment_by_name(name)  # another run has created it since
+        assert found is not None
     return str(found.experiment_id)
 
 
-def _created(mlflow: "MlflowClient", experiment_id: str, name: str, tags: dict[str, str]) -> MlflowRun:
-    run = mlflow.create_run(experiment_id, run_name=name, tags=tags)
+def _create_run(experiment_id: str, name: str, tags: dict[str, str]) -> MlflowRun:
+    run = client().create_run(experiment_id, run_name=name, tags=tags)
     return MlflowRun(run.info.run_id, experiment_id, str(run.info.artifact_uri), tags)
 
 
-def _dataset(snapshot: SnapshotRecord) -> "DatasetInput":
-    """The snapshot as MLflow's data set: its digest is that of the frozen file."""
-    import json
+def _log_params(run_id: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> None:
+    from mlflow.entities import Param, RunTag  # slow
 
-    from mlflow.entities import Dataset, DatasetInput, InputTag
+    client().log_batch(
+        run_id,
+        params=[Param(name, str(value)[:MAX_PARAM_LENGTH]) for name, value in params.items()],
+        tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+    )
+
+
+def _log_metrics(run_id: str, metrics: Mapping[str, float], *measured_on: str) -> None:
+    from mlflow.entities import Metric  # slow
+
+    now_ms = int(time() * 1000)
+    client().log_batch(
+        run_id, metrics=[Metric(name, value, now_ms, 0, *measured_on) for name, value in metrics.items()]
+    )
+
+
+def _dataset(snapshot: SnapshotRecord) -> "DatasetInput":
+    """Return the snapshot as MLflow's data set; its digest is that of the frozen file."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag  # slow
 
     columns = [{"name": column["name"], "type": column["type"], "required": True} for column in snapshot.columns]
     dataset = Dataset(

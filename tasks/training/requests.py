@@ -1,4 +1,4 @@
-"""A training run as it was asked for, checked before anything is read, fitted or written."""
+"""Check a request to train before anything is read, fitted or written."""
 
 from prefect import task
 
@@ -26,14 +26,13 @@ def checked_request(given: TrainParameters) -> TrainingRequest:
         UnknownProject, NothingToTrainOn: there is no relation, and nothing to train on again.
     """
     preprocess = checked_preprocess(given.preprocess)
-    terms = _terms(given)
     snapshot = None if given.relation_name else queries.newest_snapshot(given.project_name)
     task = _task(given.project_name, given.task)
     y_column_names = _y_column_names(given.y_column_name, task)
     if snapshot:
         _refuse_disagreement(snapshot, given, y_column_names)
     elif not y_column_names:
-        raise InvalidInput(f"which column of {given.relation_name} is to be predicted? Name it: y_column_name")
+        raise InvalidInput(f"y_column_name is missing: name the column of {given.relation_name} to predict")
     algorithms = checked_algorithms(task, given.algorithms)
     hyperparams = checked_hyperparams(task, algorithms, given.hyperparams)
     search = checked_search(
@@ -53,19 +52,17 @@ def checked_request(given: TrainParameters) -> TrainingRequest:
         test_sampling=snapshot.test_sampling if snapshot else sampling,
         seed=given.seed,
         snapshot=snapshot,
-        terms=terms,
+        terms=_terms(given),
     )
 
 
-check_request = task(**TASK_OPTIONS, name="check_request", task_run_name="check")(
-    checked_request
-)  # as a step of a flow
+check_request = task(**TASK_OPTIONS, name="check_request", task_run_name="check")(checked_request)
 
 
 def _terms(given: TrainParameters) -> Terms:
-    """Return what is required of a challenger."""
+    """Return the terms on which a challenger goes live."""
     if given.confidence is not None and given.compare == "recorded":
-        raise InvalidInput("confidence needs both models on the same rows: leave it out, or compare='same_rows'")
+        raise InvalidInput("confidence requires comparing on the same rows: leave it out, or set compare='same_rows'")
     return Terms(
         Compare(given.compare),
         given.min_improvement,
@@ -81,16 +78,16 @@ def _y_column_names(given: str | list[str] | None, task: Task) -> tuple[str, ...
         raise InvalidInput(f"y_column_name names a column twice: {', '.join(names)}")
     if len(names) > 1 and task is Task.CLASSIFICATION:
         raise InvalidInput(
-            f"several targets ({', '.join(names)}) are for regression: classify one, or each in a project"
+            f"several targets ({', '.join(names)}) need a regression: name one, or classify each in its own project"
         )
     return names
 
 
 def _task(project_name: str, given: str | None) -> Task:
-    """Return the task that was asked for, or the one that the project has."""
+    """Return the given task, or the project's."""
     project = queries.find_project(project_name)
     if project is None and given is None:
-        raise InvalidInput(f"project {project_name!r} is new: say its task, classification or regression")
+        raise InvalidInput(f"project {project_name!r} is new: set its task, classification or regression")
     if project and given and project.task != given:
         raise TaskMismatch(project_name, project.task, given)
     return project.task if project else Task(str(given))
@@ -98,13 +95,13 @@ def _task(project_name: str, given: str | None) -> Task:
 
 def _refuse_disagreement(snapshot: SnapshotRecord, given: TrainParameters, y_column_names: tuple[str, ...]) -> None:
     test_size = None if given.test_size == DEFAULT_TEST_SIZE else given.test_size
-    asked = {"y_column_name": y_column_names, "test_size": test_size, "test_sampling": given.test_sampling}
+    requested = {"y_column_name": y_column_names, "test_size": test_size, "test_sampling": given.test_sampling}
     has = {
         "y_column_name": snapshot.y_column_names,
         "test_size": snapshot.test_size,
         "test_sampling": str(snapshot.test_sampling),
     }
-    for name, value in asked.items():
+    for name, value in requested.items():
         if value and value != has[name]:
             raise InvalidInput(
                 f"snapshot {snapshot.id} of {snapshot.relation_name} has {name} {has[name]!r}, not {value!r}: leave it"

@@ -1,7 +1,7 @@
 """The file format of an exported project: a zip of its tables' rows, its files by their SHA-256, and a manifest.
 
-Nothing in it is trusted. zipfile unpacks no more of an entry than its directory says and checks the entry's CRC; the
-names of entries never become paths.
+No content is trusted. zipfile unpacks no more of an entry than the size in its directory and checks the entry's CRC.
+The names of entries never become paths.
 """
 
 import hashlib
@@ -18,25 +18,25 @@ from registry.errors import ExportDamaged, ExportTooNew
 from registry.schema import REVISION
 from registry.transfer import TABLES, Row
 
-FORMAT = 2  # 1 had a digest of every entry in its manifest, which is not read any more
+FORMAT = 2  # the manifest of format 1 also has a digest of every entry, which is ignored
 MANIFEST, FILES = "manifest.json", "files/"
 NAME = re.compile(rf"{re.escape(MANIFEST)}|(?:{'|'.join(TABLES)})\.jsonl|files/[0-9a-f]{{64}}")
 PART_BYTES = 2**20
-MANIFEST_BYTES = 2**26  # format 1 listed every entry in it
-# An export that unpacks to more than this many times its size is a bomb, once that is more than so many bytes.
+MANIFEST_BYTES = 2**26  # format 1 lists every entry in it
+# An export that unpacks to more than MAX_RATIO times its size, and to more than HARMLESS_BYTES, is a zip bomb.
 MAX_RATIO, HARMLESS_BYTES = 100, 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An export whose manifest and directory were read; `files` are the sizes of its files by their SHA-256."""
+    """An open export; `files` are the sizes of its files by their SHA-256."""
 
     zip: ZipFile
     project_name: str
     files: dict[str, int]
 
     def rows(self, table: str) -> Iterator[Row]:
-        """Raises: ExportDamaged."""
+        """Yield the rows of a table. Raises: ExportDamaged."""
         with _reading(f"{table}.jsonl"), self.zip.open(f"{table}.jsonl") as file:
             for line in file:
                 row = _json(line, f"a row of {table}")
@@ -45,7 +45,7 @@ class Archive:
                 yield row
 
     def parts(self, sha256: str) -> Iterator[bytes]:
-        """Yield the bytes of a file. Raises: ExportDamaged: at the end, if they are not those of its SHA-256."""
+        """Yield the bytes of a file. Raises: ExportDamaged: at the end, if they do not have its SHA-256."""
         name, digest = FILES + sha256, hashlib.sha256()
         with _reading(name), self.zip.open(name) as file:
             while part := file.read(PART_BYTES):
@@ -65,7 +65,7 @@ def new_archive(path: Path, project_name: str) -> Iterator[ZipFile]:
 
 
 def add(zip_file: ZipFile, name: str, parts: Iterable[bytes], *, compress: bool = True) -> None:
-    """Write an entry; equal entries are equal bytes."""
+    """Write an entry without a timestamp, so that equal contents are equal bytes."""
     info = ZipInfo(name)
     info.compress_type = ZIP_DEFLATED if compress else ZIP_STORED
     with zip_file.open(info, "w", force_zip64=True) as file:
@@ -75,7 +75,12 @@ def add(zip_file: ZipFile, name: str, parts: Iterable[bytes], *, compress: bool 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Raises: ExportDamaged: it is no export; ExportTooNew: of a Frontrunner newer than this one."""
+    """Open an export.
+
+    Raises:
+        ExportDamaged: it is not an export.
+        ExportTooNew: a newer Frontrunner wrote it.
+    """
     with _reading("its directory"):
         zip_file = ZipFile(path)
     with zip_file:
@@ -85,8 +90,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
         if str(manifest.get("revision")) > REVISION:
             raise ExportTooNew(path, f"registry {manifest['revision']}, this is {REVISION}")
         entries = zip_file.infolist()
-        if odd := [entry.filename for entry in entries if not NAME.fullmatch(entry.filename)]:
-            raise ExportDamaged(f"it has an entry {odd[0][:100]!r}, which no export has")
+        if unknown := [entry.filename for entry in entries if not NAME.fullmatch(entry.filename)]:
+            raise ExportDamaged(f"it has an entry {unknown[0][:100]!r}, which no export has")
         if sum(entry.file_size for entry in entries) > max(HARMLESS_BYTES, MAX_RATIO * path.stat().st_size):
             raise ExportDamaged(f"it would unpack to more than {MAX_RATIO} times its size")
         files = {entry.filename[len(FILES) :]: entry.file_size for entry in entries if entry.filename.startswith(FILES)}
@@ -107,7 +112,7 @@ def _reading(name: str) -> Iterator[None]:
         yield
     except ExportDamaged:
         raise
-    except Exception as error:  # whatever a damaged file makes zipfile raise
+    except Exception as error:  # a damaged file makes zipfile raise many types
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ExportDamaged(f"{name} cannot be read: {reason}") from error
 
@@ -118,5 +123,5 @@ def _json(text: bytes, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ExportDamaged(f"{what} is not JSON") from error
     if not isinstance(value, dict):
-        raise ExportDamaged(f"{what} has another form")
+        raise ExportDamaged(f"{what} is not a JSON object")
     return value

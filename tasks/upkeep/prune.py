@@ -1,4 +1,4 @@
-"""Prune a project: what is not kept is marked, then its files are deleted; the next prune finishes it after a crash."""
+"""Prune a project: mark what is not kept, then delete its files. After a crash, the next prune finishes the work."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from tasks.validation import check
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
-    """What a prune took, or would take; `left` is why files are still there: the next one deletes them."""
+    """The pruned models and snapshots; `left` are the reasons why files remain, which the next prune deletes."""
 
     project_name: str
     model_ids: tuple[int, ...]
@@ -29,7 +29,7 @@ class PruneResult:
 
 
 class Owner(NamedTuple):
-    """The key of a model's training, and the model's status; other registries have models of its number, too."""
+    """The key of a model's training, and the model's status. Another registry may have a model of the same id."""
 
     request: str
     status: Status
@@ -42,24 +42,24 @@ def checked_keep(keep_deployments: object, keep_models: object) -> Keep:
 
 
 def prune(project_name: str, keep: Keep, *, dry_run: bool = False) -> PruneResult:
-    """Mark what is not kept, so that no strategy can choose it any more, and delete its files.
+    """Mark models and snapshots that are not kept, so that no strategy can choose them, and delete their files.
 
-    If MLflow cannot be reached, files stay and the result says so.
+    If MLflow cannot be reached, the files stay and the result has the reason.
 
     Raises:
         UnknownProject: there is no such project.
     """
     if dry_run:
-        taken = retention.plan_prune(project_name, keep)
-        return PruneResult(project_name, taken.model_ids, taken.snapshot_ids, planned=True)
-    taken = lifecycle.prune(project_name, keep)
+        plan = retention.plan_prune(project_name, keep)
+        return PruneResult(project_name, plan.model_ids, plan.snapshot_ids, planned=True)
+    pruned = lifecycle.prune(project_name, keep)
     left: list[str] = []
     try:
         has, known = cleanup.contents(project_name), owners(queries.trainings(project_name))
         delete_files(project_name, has, known, lambda message, done: None if done else left.append(message))
     except TrackingUnavailable as error:
         left.append(str(error))
-    return PruneResult(project_name, taken.model_ids, taken.snapshot_ids, planned=False, left=tuple(left))
+    return PruneResult(project_name, pruned.model_ids, pruned.snapshot_ids, planned=False, left=tuple(left))
 
 
 def owners(trainings: Mapping[str, Training]) -> dict[int, Owner]:
@@ -68,7 +68,7 @@ def owners(trainings: Mapping[str, Training]) -> dict[int, Owner]:
 
 
 def to_delete(project_name: str, has: MlflowContents, known: Mapping[int, Owner]) -> Pruning:
-    """Return the pruned models and snapshots of which something is left, in the registry or in MLflow."""
+    """Return the pruned models and snapshots that still have files or runs in the registry or in MLflow."""
     models, snapshots = queries.unfinished_pruning(project_name)
     left = {model.id for model in models}
     for run in has.runs:
@@ -80,10 +80,10 @@ def to_delete(project_name: str, has: MlflowContents, known: Mapping[int, Owner]
 def delete_files(
     project_name: str, has: MlflowContents, known: Mapping[int, Owner], report: Callable[[str, bool], None]
 ) -> None:
-    """Delete what is left of what was pruned; a row forgets its file only when that is gone.
+    """Delete the remaining files and runs of everything pruned. A row keeps its file's address until the file is gone.
 
     Raises:
-        TrackingUnavailable: MLflow cannot be reached at all.
+        TrackingUnavailable: MLflow cannot be reached.
     """
     project_id, left = queries.project(project_name).id, to_delete(project_name, has, known)
     for model_id in left.model_ids:

@@ -1,4 +1,4 @@
-"""Put the registry and MLflow in order after crashes and outages: MLflow follows the registry, losses are recorded."""
+"""Reconcile the registry and MLflow after crashes and outages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from tasks.tracking.alias import LIVE, mirror_live, mirrored_model_id
 from tasks.tracking.cleanup import LoggedModel, MlflowContents
 from tasks.upkeep.prune import Owner, delete_files, owners, to_delete
 
-HEARTBEAT_TIMEOUT = timedelta(minutes=5)  # the process of a candidate without a heartbeat for so long is lost
-GRACE_PERIOD = timedelta(hours=1)  # what is younger may belong to a training that goes on
-ASK_SECONDS = 30
+HEARTBEAT_TIMEOUT = timedelta(minutes=5)  # a candidate without a heartbeat for this long has lost its process
+GRACE_PERIOD = timedelta(hours=1)  # anything younger may belong to a running training
+CONTENTS_SECONDS = 30
 PROJECT_SECONDS = 300
 
 
@@ -29,7 +29,7 @@ PROJECT_SECONDS = 300
 class Action:
     """One finding, described by `said`.
 
-    `done` is True if it was put right, or would be in a dry run; False if it could not be; None if it needs a person.
+    `done` is True if it was fixed, or would be outside a dry run; False if that failed; None if it needs a person.
     """
 
     project_name: str | None
@@ -66,10 +66,10 @@ class Known(NamedTuple):
 
 
 def reconcile(project_name: str | None = None, *, dry_run: bool = False) -> list[Action]:
-    """Put every project in order, or one.
+    """Reconcile every project, or one.
 
-    What needs only the registry is done first. If MLflow cannot be reached, one action says so and the rest is left
-    for the next time.
+    Lost candidates are recorded first, because that needs only the registry. If MLflow cannot be reached, one action
+    reports it, and the rest is left for the next time.
 
     Raises:
         UnknownProject: there is no such project.
@@ -83,7 +83,7 @@ def reconcile(project_name: str | None = None, *, dry_run: bool = False) -> list
         try:
             with_timeout(PROJECT_SECONDS, f"reconcile {name}", partial(_follow_registry, project))
         except (TimeoutError, TrackingUnavailable) as error:
-            message = str(error) or f"MLflow did not end with {name!r} within {PROJECT_SECONDS} s"
+            message = str(error) or f"reconciling {name!r} with MLflow took longer than {PROJECT_SECONDS} s"
             left = Action(None, "MLflow", f"{message}; everything that needs it is left", False)
             return [*actions, *project.actions, left]
         actions += project.actions
@@ -91,7 +91,7 @@ def reconcile(project_name: str | None = None, *, dry_run: bool = False) -> list
 
 
 def _fail_lost(project: ProjectRun) -> None:
-    """Record candidates as failed whose process was killed, or is gone with its machine."""
+    """Record candidates without a heartbeat as failed."""
     since = now() - HEARTBEAT_TIMEOUT
     for model in queries.silent_models(project.project_name, since):
         if project.dry_run or lifecycle.fail_lost(model.id, since):
@@ -100,9 +100,9 @@ def _fail_lost(project: ProjectRun) -> None:
 
 def _follow_registry(project: ProjectRun) -> None:
     try:
-        has = with_timeout(ASK_SECONDS, "MLflow", partial(cleanup.contents, project.project_name))
+        has = with_timeout(CONTENTS_SECONDS, "MLflow", partial(cleanup.contents, project.project_name))
     except TimeoutError as error:
-        raise TrackingUnavailable(f"MLflow gave no answer in {ASK_SECONDS} s") from error
+        raise TrackingUnavailable(f"MLflow gave no answer in {CONTENTS_SECONDS} s") from error
     trainings = queries.trainings(project.project_name)
     known = Known(trainings, owners(trainings))
     _mirror(project)
@@ -113,7 +113,7 @@ def _follow_registry(project: ProjectRun) -> None:
 
 
 def _mirror(project: ProjectRun) -> None:
-    """Make MLflow's alias name the live model, if somebody moved it or a deployment could not."""
+    """Make MLflow's alias name the live model, if somebody moved it or a deployment failed to."""
     newest = next(iter(queries.history(project.project_name, limit=1)), None)
     if newest is None:
         return
@@ -126,18 +126,18 @@ def _mirror(project: ProjectRun) -> None:
         return
     done = project.dry_run or mirror_live(project.project_name)
     message = f"MLflow's alias {LIVE!r} names model {newest.model_id}, which is live; it named {was}"
-    failure = f"MLflow's alias {LIVE!r} names {was}, and could not be put right"
+    failure = f"MLflow's alias {LIVE!r} names {was}, and could not be fixed"
     project.report("mirrored", message if done else failure, done)
 
 
 def _kill_abandoned(project: ProjectRun, has: MlflowContents, known: Known) -> None:
-    """End MLflow's runs that are marked as running, of trainings that are over."""
+    """End MLflow's runs that are still marked as running although their training is over."""
     at = now()
     for run in has.runs:
         if not run.running or run.deleted:
             continue
         training = known.trainings.get(run.request)
-        if training is None:  # it froze no rows yet, or is another registry's
+        if training is None:  # it has no snapshot yet, or belongs to another registry
             over = run.started_at < at - GRACE_PERIOD
         else:
             over = not training.going_on and max(training.last_sign, run.started_at) < at - HEARTBEAT_TIMEOUT
@@ -157,7 +157,7 @@ def _finish_pruning(project: ProjectRun, has: MlflowContents, known: Known) -> N
 
 
 def _delete_orphans(project: ProjectRun, has: MlflowContents, known: Known) -> None:
-    """Delete saved models that are no model's file: of a candidate that failed afterwards, or of an earlier attempt."""
+    """Delete saved models that no model refers to: a candidate failed afterwards, or it is an earlier attempt's."""
     named = {model.mlflow_model_id for model in known.models}
     for saved in has.saved:
         if saved.id not in named and saved.created_at <= now() - GRACE_PERIOD:
@@ -166,7 +166,7 @@ def _delete_orphans(project: ProjectRun, has: MlflowContents, known: Known) -> N
 
 def _delete_orphan(project: ProjectRun, saved: LoggedModel, owner: Owner | None) -> None:
     if owner is None or saved.run is None or saved.run.request != owner.request:
-        message = f"MLflow's model {saved.id} is of no training that this registry knows; it is left alone"
+        message = f"MLflow's model {saved.id} belongs to no training of this registry; it is left alone"
         project.report("stranger", message, None)
     elif owner.status is not Status.RUNNING and owner.status is not Status.PRUNED:
         message = f"MLflow's model {saved.id}, which is not the file of model {saved.model_id}, is deleted"
@@ -174,15 +174,13 @@ def _delete_orphan(project: ProjectRun, saved: LoggedModel, owner: Owner | None)
 
 
 def _report_missing_files(project: ProjectRun, has: MlflowContents, known: Known) -> None:
-    """Report trained models whose file is missing; a person has to decide what to do."""
-    there = {saved.id for saved in has.saved}
+    """Report trained models whose file is missing; they need a person's decision."""
+    saved_ids = {saved.id for saved in has.saved}
     for model in known.models:
         if model.status is not Status.TRAINED or model.artifact is None:
             continue
         gone = is_gone(model.artifact)
-        listed = model.mlflow_model_id is None or model.mlflow_model_id in there  # an imported one is in no list
+        listed = model.mlflow_model_id is None or model.mlflow_model_id in saved_ids  # an imported model has none
         if gone or (gone is None and not listed):
             fix = f"restore it, or `frontrunner quarantine {model.id} --reason …` keeps it from being chosen"
-            project.report(
-                "gone", f"the file of model {model.id} ({model.algorithm}) is not there any more: {fix}", None
-            )
+            project.report("gone", f"the file of model {model.id} ({model.algorithm}) is missing: {fix}", None)

@@ -27,7 +27,7 @@ log = logging.getLogger("frontrunner")
 
 PROGRESS_SECONDS = 10
 
-Wanted = dict[str, tuple[Artifact, bool]]  # the files of an export by their SHA-256; whether to compress them
+Wanted = dict[str, tuple[Artifact, bool]]  # the files of an export by their SHA-256, and whether to compress them
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ FILES = (
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What was exported; `bytes` is the size of the file."""
+    """The number of exported rows and files; `bytes` is the size of the export."""
 
     project_name: str
     output: str
@@ -62,7 +62,7 @@ class ExportResult:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What was imported; `mirrored`: MLflow's alias names the live model, too (None if nothing is live)."""
+    """The number of imported rows; `mirrored` is whether MLflow's alias names the live model, None if none is live."""
 
     project_name: str
     snapshots: int
@@ -74,7 +74,7 @@ class ImportResult:
 
 @dataclass(slots=True)
 class Progress:
-    """Logs every PROGRESS_SECONDS how many bytes are done."""
+    """Log every PROGRESS_SECONDS how many bytes are done."""
 
     verb: str
     total: int
@@ -91,13 +91,13 @@ class Progress:
 
 
 def export_project(project_name: str, output: Path) -> ExportResult:
-    """Write a project's rows, as they are at one moment, and every file that they refer to, each verified.
+    """Write a consistent view of a project's rows, and every file that they refer to, each verified.
 
     An earlier file at `output` is replaced when the export is complete.
 
     Raises:
         UnknownProject: there is no such project.
-        ArtifactMissing, ArtifactChanged: a file is gone, or is not the one that was recorded.
+        ArtifactMissing, ArtifactChanged: a file is missing, or is not the one that was recorded.
         InvalidInput: the output cannot be written.
     """
     name = checked_name(project_name)
@@ -123,8 +123,8 @@ def import_project(path: Path, project_name: str | None = None) -> ImportResult:
 
     Raises:
         ExportDamaged, ExportTooNew: the file cannot be imported; nothing was written.
-        ProjectExists, ProjectImported: the name is taken, or the project is here already; nothing was written.
-        TrackingUnavailable, RegistryConflict, …: there is no such project; MLflow's run of the import ended as FAILED.
+        ProjectExists, ProjectImported: the name is taken, or this registry has the project already; nothing was written.
+        TrackingUnavailable, RegistryConflict, …: no row was written; MLflow's run of the import ended as FAILED.
     """
     if not path.is_file():
         raise InvalidInput(f"there is no file {path}")
@@ -144,7 +144,7 @@ def _import(source: Archive, path: Path, name: str) -> ImportResult:
         with runs.training_run(run):
             transfer.insert_project(source.rows, name, _save_files(source, run, name))
     except BaseException:
-        log.warning("nothing was imported; what MLflow has of it by now is below its run %s: delete that", run.id)
+        log.warning("nothing was imported; delete the run %s in MLflow with the files below it", run.id)
         raise
     live = queries.live_model(name)
     log.info("%s: %d models and %d deployments were imported", name, rows["models"], rows["deployments"])
@@ -169,7 +169,7 @@ def _lines(table: str, rows: Iterable[Row], counts: dict[str, int], wanted: Want
 
 
 def _artifact(column: FileColumn, row: Row) -> Artifact | None:
-    """Return the file of a row; None where there never was one, or where it is not kept any more."""
+    """Return the file of a row; None if it never had one, or if it was pruned."""
     uri, sha256, size = (row[f"{column.prefix}_{part}"] for part in ("uri", "sha256", "bytes"))
     gone = row.get("status", "trained") != "trained" or row.get("pruned_at")
     return Artifact(uri, sha256, size) if uri and sha256 and not gone else None
@@ -186,24 +186,24 @@ def _replacing(output: Path) -> Iterator[Path]:
     """Create a file next to the output, readable by its owner only, that replaces it at the end."""
     try:
         with NamedTemporaryFile(dir=output.parent, prefix=".frontrunner-", delete=False) as file:
-            beside = Path(file.name)
+            path = Path(file.name)
     except OSError as error:
         raise InvalidInput(f"{output} cannot be written: {error.strerror or error}") from error
     try:
-        yield beside
-        with beside.open("rb") as file:
+        yield path
+        with path.open("rb") as file:
             os.fsync(file.fileno())
-        beside.replace(output)
+        path.replace(output)
     except FrontrunnerError:
         raise
     except OSError as error:
         raise InvalidInput(f"{output} cannot be written: {error.strerror or error}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _verify(source: Archive) -> dict[str, int]:
-    """Return how many rows each table has, once every row and every file was read and found whole."""
+    """Read every row and file, and return the number of rows in each table. Raises: ExportDamaged."""
     counts = dict.fromkeys(transfer.TABLES, 0)
     for table in transfer.TABLES:
         for row in source.rows(table):
@@ -212,7 +212,7 @@ def _verify(source: Archive) -> dict[str, int]:
                 if source.files.get(artifact.sha256) != artifact.bytes:
                     raise ExportDamaged(f"it lacks a file of row {row['id']} of {table}")
     if not counts["projects"] or not counts["snapshots"]:
-        raise ExportDamaged("it holds no project")
+        raise ExportDamaged("it has no project")
     progress = Progress("verified", sum(source.files.values()))
     for sha256 in source.files:
         for _ in progress.through(source.parts(sha256)):
@@ -229,17 +229,17 @@ def _artifacts(table: str, row: Row) -> dict[FileColumn, Artifact]:
 
 
 def _save_files(source: Archive, run: MlflowRun, project_name: str) -> NewLocations:
-    """Send every file to MLflow and return what the columns of its row say from now on."""
+    """Send every file to MLflow, and return the new values of its row's columns."""
     locations: NewLocations = {}
     progress = Progress("sent", sum(source.files.values()))
     for table in ("snapshots", "models"):
         for row in source.rows(table):
             files = _artifacts(table, row)
             if files and table == "models":
-                its_run = runs.start_imported_model(run, project_name, row)
-                with runs.training_run(its_run):
-                    locations[table, row["id"]] = _save(source, its_run, "model", files, progress)
-                locations[table, row["id"]]["mlflow_run_id"] = its_run.id
+                model_run = runs.start_imported_model(run, project_name, row)
+                with runs.training_run(model_run):
+                    locations[table, row["id"]] = _save(source, model_run, "model", files, progress)
+                locations[table, row["id"]]["mlflow_run_id"] = model_run.id
             elif files:
                 locations[table, row["id"]] = _save(source, run, f"snapshot-{row['id']}", files, progress)
     return locations
@@ -249,8 +249,8 @@ def _save(source: Archive, run: MlflowRun, folder: str, files: dict[FileColumn, 
     """Send the files of a row to a run's folder and return their new addresses by their columns."""
     new: Row = {}
     for column, artifact in files.items():
-        with TemporaryDirectory(prefix="frontrunner-") as beside:
-            path = Path(beside) / column.file
+        with TemporaryDirectory(prefix="frontrunner-") as temporary:
+            path = Path(temporary) / column.file
             with path.open("wb") as file:
                 for part in progress.through(source.parts(artifact.sha256)):
                     file.write(part)

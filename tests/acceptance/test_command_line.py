@@ -367,7 +367,7 @@ class TestOperating:
         assert done.returncode == 1
         (row,) = json.loads(done.stdout)
         assert (row["project_name"], row["what"], row["done"]) == (None, "MLflow", False)
-        assert "http://127.0.0.1:1 did not do it" in row["said"]
+        assert "http://127.0.0.1:1 failed" in row["said"]
 
 
 def test_it_says_its_version() -> None:

@@ -57,7 +57,7 @@ def test_an_alias_that_lags_behind(story: Story, monkeypatch: pytest.MonkeyPatch
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
         deploy(checked_deploy("churn", "rollback"), "key")
         assert found("MLflow").ok is False
-        assert "http://127.0.0.1:1 did not do it" in found("MLflow").said
+        assert "http://127.0.0.1:1 failed" in found("MLflow").said
     alias = found("alias of churn")
     assert alias == Finding("alias of churn", False, "names model 2, but model 1 is live: run `frontrunner reconcile`")
     assert mirror_live("churn")

@@ -16,14 +16,17 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from registry import settings
+from registry import queries, settings
 from registry.errors import TrackingUnavailable
+from registry.retention import Keep
 from registry.vocabulary import Task
 from tasks.promotion.deploy_request import checked_deploy
 from tasks.promotion.manual import deploy
 from tasks.tracking import alias as alias_module
 from tasks.tracking import runs, store
 from tasks.tracking import store as store_module
+from tasks.upkeep.prune import prune
+from tasks.upkeep.reconcile import reconcile
 from tests.support.story import Story
 
 
@@ -103,19 +106,56 @@ def test_what_mlflow_says_of_a_servers_pages_is_not_in_our_output(
     assert capsys.readouterr().out == ""
 
 
-def test_a_store_that_another_process_never_finishes_making(
-    two_models: Story, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_store_that_another_process_never_finishes_making(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workspace / ".frontrunner").mkdir()
     monkeypatch.setattr(store, "STORE_SECONDS", 0.2)
-    with FileLock(".frontrunner/mlflow.db.lock"), caplog.at_level(logging.WARNING, "frontrunner"):
-        assert not alias_module.mirror_live("churn")
-    assert "lags behind" in caplog.text
+    with FileLock(".frontrunner/mlflow.db.lock"), pytest.raises(TrackingUnavailable), store.translated():
+        store.client()
+
+
+def test_a_local_store_that_does_not_exist_is_not_created_by_a_deploy(
+    two_models: Story, workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "frontrunner"):
+        assert deploy(checked_deploy("churn", "rollback"), "key").changed
+    path = workspace / ".frontrunner" / "mlflow.db"
+    (message,) = caplog.messages
+    assert message == (
+        "the deployment stands, but MLflow's alias 'live' lags behind until the next deploy:"
+        f" there is no MLflow store at {path}: set MLFLOW_TRACKING_URI, or train first"
+    )
+    assert not list(path.parent.glob("mlflow*"))
+    assert queries.mirrored_seq("churn") is None
+
+
+def test_reconcile_and_prune_report_that_the_local_store_does_not_exist(two_models: Story, workspace: Path) -> None:
+    missing = f"there is no MLflow store at {workspace / '.frontrunner' / 'mlflow.db'}"
+    (action,) = reconcile()
+    assert (action.what, action.done) == ("MLflow", False)
+    assert action.said.startswith(missing)
+    (left,) = prune("churn", Keep()).left
+    assert left.startswith(missing)
+    with pytest.raises(TrackingUnavailable, match="there is no MLflow store"):
+        alias_module.mirrored_model_id(two_models.snapshot.project_id)
+    assert not list((workspace / ".frontrunner").glob("mlflow*"))
+    assert queries.mirrored_seq("churn") is None
+
+
+def test_it_takes_no_mlflow_to_find_that_there_is_no_store(two_models: Story) -> None:
+    code = """
+import sys
+from tasks.tracking.alias import mirror_live
+print(mirror_live("churn"), "mlflow" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "False False\n"
+    assert "there is no MLflow store at" in done.stderr
 
 
 def test_a_database_store_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch, mlflow_store: Path) -> None:
     (mlflow_store / "mlflow.db").write_bytes(b"it is no database any more " * 100)
     with (
-        pytest.raises(TrackingUnavailable, match=r"MLflow at sqlite:///.* did not do it") as caught,
+        pytest.raises(TrackingUnavailable, match=r"MLflow at sqlite:///.* failed") as caught,
         store_module.translated(),
     ):
         store_module.client()
@@ -132,7 +172,7 @@ def test_another_registrys_model_is_left_alone(
     Story().trained_and_promoted(0.7)
     with caplog.at_level(logging.WARNING, "frontrunner"):
         assert not alias_module.mirror_live("churn")
-    assert "registered model frontrunner-1 is another registry's" in caplog.text
+    assert "registered model frontrunner-1 belongs to another registry" in caplog.text
     assert client.get_registered_model("frontrunner-1").aliases == {}
 
 

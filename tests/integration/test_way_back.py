@@ -67,7 +67,9 @@ def frontrunner(*arguments: str, env: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
-def test_the_commands_work_without_prefect_and_mlflow(story: Story, blocked: dict[str, str], workspace: Path) -> None:
+def test_the_commands_work_without_prefect_and_mlflow(
+    story: Story, mlflow_store: Path, blocked: dict[str, str], workspace: Path
+) -> None:
     assert "went live by rollback, instead of model 2" in frontrunner("rollback", "churn", env=blocked)
     assert story.live == 1
     assert "went live by best_score" in frontrunner("deploy", "churn", "--reason", "it was right", env=blocked)

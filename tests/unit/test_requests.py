@@ -59,7 +59,7 @@ def test_what_a_form_leaves_empty_is_not_given() -> None:
     optional = ("search", "search_params", "search_args", "hyperparams", "preprocess", "test_sampling", "confidence")
     for empty in ("", None, []):
         assert asked(algorithms=empty, **dict.fromkeys(optional, empty)) == asked()
-    with pytest.raises(InvalidInput, match="is new: say its task"):
+    with pytest.raises(InvalidInput, match="is new: set its task"):
         asked(task="")
     with pytest.raises(UnknownProject):
         asked(project_name="churn", relation_name="", task="", y_column_name="")
@@ -67,7 +67,7 @@ def test_what_a_form_leaves_empty_is_not_given() -> None:
 
 REFUSED = {
     "a blank name": ({"project_name": " "}, InvalidName, "not blank"),
-    "no task": ({"task": None}, InvalidInput, "is new: say its task"),
+    "no task": ({"task": None}, InvalidInput, "is new: set its task"),
     "an unknown task": ({"task": "clustering"}, UnknownValue, "choose one of regression, classification"),
     "an unknown algorithm": ({"algorithms": ["svn"]}, UnknownValue, "unknown classification algorithm 'svn': .*svm"),
     "the other task's algorithm": ({"algorithms": ["lasso"]}, UnknownValue, "unknown classification algorithm 'lasso'"),
