@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from dataclasses import asdict
+from importlib import import_module
 from typing import Annotated, Any, NoReturn, cast
 from uuid import uuid4
 
@@ -61,6 +62,17 @@ PREFECT_DEFAULTS = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
+
+# What a training imports in the course of its run. A command imports it while its Prefect server starts.
+IMPORTED_LATER = (
+    "mlflow.store.artifact.local_artifact_repo",
+    "mlflow.store.tracking.sqlalchemy_workspace_store",
+    "prefect.flow_engine",
+    "prefect.task_engine",
+    "skops.io",
+    "tasks.estimators.preprocessing",
+    "tasks.estimators.scoring",
+)
 
 
 def main() -> NoReturn:
@@ -164,6 +176,9 @@ def train(
 
         from flows.train import train as flow
         from tasks.reporting.reports import leaderboard
+
+        for module in IMPORTED_LATER:
+            import_module(module)
     if server:
         server.wait()
     else:
