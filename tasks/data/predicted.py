@@ -11,6 +11,11 @@ def remember(model_id: int, predicted: Any) -> None:
     _predictions[model_id] = predicted
 
 
+def remembered(model_id: int) -> Any:
+    """Return the predictions of a model, or None."""
+    return _predictions.get(model_id)
+
+
 @contextmanager
 def predictions_kept() -> Iterator[None]:
     """Keep predictions until the end of the block."""
