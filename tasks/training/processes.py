@@ -22,7 +22,6 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from threading import Lock, Thread
-from time import sleep
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
@@ -96,13 +95,6 @@ def how_it_ended(code: int) -> str:
     """Describe the end of a process by its exit code."""
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
     return how + (": the machine may have no memory left" if code == -signal.SIGKILL else "")
-
-
-def end_with(parent: int) -> None:
-    """Ends this process when the one that started it is gone; for a thread, begun with that one's id."""
-    while os.getppid() == parent:
-        sleep(0.5)
-    os._exit(1)
 
 
 def _start(name: str, function: Callable[..., Any], args: Any) -> tuple[BaseProcess, "Connection[Any, Any]"]:
