@@ -182,7 +182,7 @@ class TestErrors:
                 422,
                 "'petal width (cm)' was numbers",
             ),
-            ("iris", {"instances": [[1, 2]]}, 422, "have 4 values each"),
+            ("iris", {"instances": [[1, 2]]}, 422, "need 4 values each"),
             ("iris", good | {"params": {"probabilities": True}}, 422, "gives labels, no probabilities"),
             ("iris", good | {"inputs": []}, 422, "exactly one of dataframe_split"),
             ("iris", {}, 422, "exactly one of dataframe_split"),
