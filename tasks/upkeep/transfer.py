@@ -123,7 +123,7 @@ def import_project(path: Path, project_name: str | None = None) -> ImportResult:
 
     Raises:
         ExportDamaged, ExportTooNew: the file cannot be imported; nothing was written.
-        ProjectExists, ProjectImported: the name is taken, or this registry has the project already; nothing was written.
+        ProjectExists, ProjectImported: the name is taken, or the project exists here; nothing was written.
         TrackingUnavailable, RegistryConflict, …: no row was written; MLflow's run of the import ended as FAILED.
     """
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Workers that start in milliseconds: a process that has imported everything forks them from itself.
+"""Workers that start in milliseconds, because a process that has imported everything forks them.
 
 Each may be killed at any moment; none outlives the test run, nor ALARM_SECONDS.
 """
@@ -27,7 +27,7 @@ LOG = "workers.log"  # in the folder where they work
 
 
 class ForkServer:
-    """What the test run holds of that process; `imported` are the modules that no worker has to wait for."""
+    """The test run's side of the fork server; `imported` are the modules that it imports in advance."""
 
     def __init__(self, *imported: str) -> None:
         self._logs: dict[int, Path] = {}
@@ -37,11 +37,11 @@ class ForkServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+            preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes at the same time)
         )
 
     def start(self, work: Callable[..., None], folder: Path | None = None, **said: Any) -> int:
-        """Begins `work(**said)` in that folder or this one, with the settings of now; the worker's process id."""
+        """Start `work(**said)` in a folder with the current settings, and return the worker's process id."""
         settings = {name: os.environ[name] for name in ("REGISTRY_URL", "MLFLOW_TRACKING_URI") if name in os.environ}
         where = folder or Path.cwd()
         pid = self._ask(start=[work.__module__, work.__name__], said=said, settings=settings, folder=str(where))
@@ -49,13 +49,13 @@ class ForkServer:
         return pid
 
     def ended(self, pid: int) -> int:
-        """How the worker ended, once it has: an exit code, or the signal that killed it, negative."""
+        """Wait for the worker, and return its exit code, or the negative signal that killed it."""
         code = self._ask(ended=pid)
         assert code in {0, -signal.SIGKILL}, f"a worker ended with {code}:\n{self._logs[pid].read_text()[-4000:]}"
         return code
 
     def kill(self, pid: int) -> int:
-        """Kills the worker if it runs still; as it is not waited for by anyone else, its id is still its own."""
+        """Kill the worker if it still runs; nobody else waits for it, so its id was not reused."""
         os.kill(pid, signal.SIGKILL)
         return self.ended(pid)
 
@@ -76,7 +76,7 @@ class ForkServer:
 
 
 def killed() -> None:
-    """The end of the process that calls it, as the kernel or a pulled plug would end it."""
+    """Kill the calling process, as the kernel or a power failure would."""
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)  # the signal comes before this ends
 
@@ -91,7 +91,7 @@ def _serve() -> None:
         else:
             module, name = asked["start"]
             work = getattr(import_module(module), name)
-            gc.freeze()  # else each child's collections would touch, and so copy, everything that was imported
+            gc.freeze()  # otherwise each child's collections would copy everything that was imported
             answer = os.fork() or _work(work, asked["said"], asked["settings"], asked["folder"])
         print(answer, flush=True)
 

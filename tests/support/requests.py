@@ -1,4 +1,4 @@
-"""A checked request as the steps of a training get it."""
+"""A checked request to train, for tests of a training's steps."""
 
 from typing import Any
 

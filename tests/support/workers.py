@@ -1,4 +1,4 @@
-"""Workers who deploy at once, of whom some are killed, until there are enough actions and enough dead."""
+"""Concurrent workers that deploy, some of which are killed, until there are enough actions and kills."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ PATIENCE_SECONDS = sized(600)
 
 
 class Workers:
-    """So many workers in this folder, on one project with models to deploy; whoever is killed is replaced."""
+    """Workers in this folder, on one project with models to deploy; a killed worker is replaced."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Workers:
         self._pids[number] = self._worker(number)
 
     def work(self, actions: int, kills: int = 0, seconds_between: float = 0.2) -> None:
-        """Until so many actions were acknowledged in all, and so many workers killed."""
+        """Let them work until so many actions were acknowledged in all and so many workers were killed."""
         until = time.monotonic() + PATIENCE_SECONDS
         kills += self.killed
         while self.done() < actions or self.killed < kills:
