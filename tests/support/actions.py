@@ -39,9 +39,9 @@ def at_work(number: int, models: list[int]) -> None:
 def one_after_the_other(number: int, action: Callable[[str], dict[str, Any]]) -> None:
     """Repeat the action with new keys. A worker that replaces a killed one begins with the action that was not
     acknowledged: the same request with the same key."""
-    said = Path(f"worker-{number}")
-    round_number = len(acknowledged(said))
-    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = Path(f"worker-{number}")
+    round_number = len(acknowledged(log))
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     while not ENOUGH.exists():
         key = f"worker-{number}-{round_number}"
         answer = _through_outages(partial(action, key))
@@ -49,8 +49,8 @@ def one_after_the_other(number: int, action: Callable[[str], dict[str, Any]]) ->
         round_number += 1
 
 
-def acknowledged(said: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in said.read_text().splitlines()] if said.exists() else []
+def acknowledged(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 _retold = cache(Retold)  # once for each worker

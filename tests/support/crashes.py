@@ -53,8 +53,8 @@ def write(name: str, project: str, models: dict[str, Any], key: str, crash_at: i
             if point == crash_at:
                 killed()
 
-    for moment in ("before_cursor_execute", "after_cursor_execute") if TORTURE else ("after_cursor_execute",):
-        event.listen(Engine, moment, at_a_point)
+    for point_name in ("before_cursor_execute", "after_cursor_execute") if TORTURE else ("after_cursor_execute",):
+        event.listen(Engine, point_name, at_a_point)
     event.listen(Engine, "commit", at_a_point)
     event.listen(Session, "after_commit", at_a_point)
     WRITES[name](story, models, key)

@@ -39,7 +39,7 @@ def rows_of(project: str) -> list[Row]:
 
 def answers() -> list[dict[str, Any]]:
     """Return the acknowledged actions of every worker in this folder."""
-    return [answer for said in sorted(Path().glob("worker-*")) for answer in acknowledged(said)]
+    return [answer for log in sorted(Path().glob("worker-*")) for answer in acknowledged(log)]
 
 
 def nothing_is_lost(rows: list[Row], answers: list[dict[str, Any]]) -> None:

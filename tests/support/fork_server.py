@@ -1,6 +1,6 @@
 """Workers that start in milliseconds, because a process that has imported everything forks them.
 
-Each may be killed at any moment; none outlives the test run, nor ALARM_SECONDS.
+Each may be killed at any time; none outlives the test run, nor ALARM_SECONDS.
 """
 
 import gc
@@ -40,11 +40,13 @@ class ForkServer:
             preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes at the same time)
         )
 
-    def start(self, work: Callable[..., None], folder: Path | None = None, **said: Any) -> int:
-        """Start `work(**said)` in a folder with the current settings, and return the worker's process id."""
+    def start(self, work: Callable[..., None], folder: Path | None = None, **arguments: Any) -> int:
+        """Start `work(**arguments)` in a folder with the current settings, and return the worker's process id."""
         settings = {name: os.environ[name] for name in ("REGISTRY_URL", "MLFLOW_TRACKING_URI") if name in os.environ}
         where = folder or Path.cwd()
-        pid = self._ask(start=[work.__module__, work.__name__], said=said, settings=settings, folder=str(where))
+        pid = self._ask(
+            start=[work.__module__, work.__name__], arguments=arguments, settings=settings, folder=str(where)
+        )
         self._logs[pid] = where / LOG
         return pid
 
@@ -59,8 +61,8 @@ class ForkServer:
         os.kill(pid, signal.SIGKILL)
         return self.ended(pid)
 
-    def run(self, work: Callable[..., None], **said: Any) -> int:
-        return self.ended(self.start(work, **said))
+    def run(self, work: Callable[..., None], **arguments: Any) -> int:
+        return self.ended(self.start(work, **arguments))
 
     def __enter__(self) -> Self:
         return self
@@ -68,10 +70,10 @@ class ForkServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._process.communicate(timeout=60)
 
-    def _ask(self, **asked: Any) -> int:
+    def _ask(self, **request: Any) -> int:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        print(json.dumps(request), file=self._process.stdin, flush=True)
         return int(json.loads(self._process.stdout.readline()))
 
 
@@ -85,18 +87,18 @@ def _serve() -> None:
     for module in sys.argv[1:]:
         import_module(module)
     for line in sys.stdin:
-        asked = json.loads(line)
-        if "ended" in asked:
-            answer = os.waitstatus_to_exitcode(os.waitpid(asked["ended"], 0)[1])
+        request = json.loads(line)
+        if "ended" in request:
+            answer = os.waitstatus_to_exitcode(os.waitpid(request["ended"], 0)[1])
         else:
-            module, name = asked["start"]
+            module, name = request["start"]
             work = getattr(import_module(module), name)
             gc.freeze()  # otherwise each child's collections would copy everything that was imported
-            answer = os.fork() or _work(work, asked["said"], asked["settings"], asked["folder"])
+            answer = os.fork() or _work(work, request["arguments"], request["settings"], request["folder"])
         print(answer, flush=True)
 
 
-def _work(work: Callable[..., None], said: dict[str, Any], settings: dict[str, str], folder: str) -> int:
+def _work(work: Callable[..., None], arguments: dict[str, Any], settings: dict[str, str], folder: str) -> int:
     die_with_parent()
     signal.alarm(ALARM_SECONDS)
     os.chdir(folder)
@@ -107,7 +109,7 @@ def _work(work: Callable[..., None], said: dict[str, Any], settings: dict[str, s
     warnings.filterwarnings("error", module="registry|tasks|tests")
     code = 1
     try:
-        work(**said)
+        work(**arguments)
         code = 0
     except BaseException:  # noqa: BLE001  (the log has it, the exit code says it)
         traceback.print_exc()

@@ -69,7 +69,7 @@ def refused_or(work: Callable[[], Any]) -> Any:
     try:
         return work()
     except FrontrunnerError as error:
-        said = str(error)
-    assert said.strip()
-    assert "\n" not in said
+        message = str(error)
+    assert message.strip()
+    assert "\n" not in message
     return None

@@ -68,8 +68,8 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
                     _ip(f"addr add {host.address}/24 dev cable")
                     _ip("link set cable up")
         except (OSError, subprocess.CalledProcessError) as error:
-            said = getattr(error, "stderr", None) or error
-            lacking(f"network namespaces (root on Linux, and the `ip` of iproute2): {said}")
+            reason = getattr(error, "stderr", None) or error
+            lacking(f"network namespaces (root on Linux, and the `ip` of iproute2): {reason}")
         yield hosts
 
 
