@@ -56,7 +56,7 @@ TASK_OPTIONS: dict[str, Any] = {
 def tag_flow_run(project_name: str) -> None:
     """Tag the flow run with its project, so that it can be found by it.
 
-    Tasks get no tag, because Prefect checks the limits of each tag before it starts a task, and its server on SQLite may
+    Tasks get no tag, because Prefect checks each tag's limits before it starts a task, and its server on SQLite may
     answer that with 503.
     """
     context = FlowRunContext.get()

@@ -91,7 +91,7 @@ class Outcome(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The rows of a snapshot: n × d frames of features, and n targets (n × k for k joint ones), with original labels."""
+    """The rows of a snapshot: n × d frames of features, and n targets (n × k if joint) with their original labels."""
 
     X_train: "pd.DataFrame"
     y_train: "np.ndarray[Any, Any]"

@@ -1,4 +1,4 @@
-"""What the tests stand on: a workspace of their own for each, both databases, a Prefect server, and stories."""
+"""Fixtures for all tests: a workspace for each test, both databases, a Prefect server, and stories."""
 
 import inspect
 import os
@@ -25,7 +25,7 @@ _numbers = count()
 
 @pytest.fixture(autouse=True)
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working folder with no setting set: what is written lands below it."""
+    """An empty working folder, without any setting."""
     for name in ("REGISTRY_URL", "MLFLOW_TRACKING_URI", "DATA_ROOT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -35,14 +35,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """A PostgreSQL server; its URL wants a {database}."""
+    """The URL of a PostgreSQL server, with a placeholder {database}."""
     with postgres_server() as url:
         yield url
 
 
 @pytest.fixture
 def postgres_url(postgres: str) -> Iterator[str]:
-    """An empty database."""
+    """The URL of an empty PostgreSQL database."""
     name = f"test_{next(_numbers)}"
     admin = create_engine(postgres.format(database="postgres"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
@@ -56,7 +56,7 @@ def postgres_url(postgres: str) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def registry_url(request: pytest.FixtureRequest, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty registry, on each database in turn."""
+    """The URL of an empty registry, on each database in turn."""
     if request.param == "sqlite":
         url = f"sqlite:///{workspace / 'registry.db'}"
     else:
@@ -67,13 +67,13 @@ def registry_url(request: pytest.FixtureRequest, workspace: Path, monkeypatch: p
 
 @pytest.fixture
 def story(registry_url: str) -> Story:
-    """A project of which models can be said to be trained and deployed, on each database in turn."""
+    """A project in which a test can record models as trained and deployed, on each database in turn."""
     return Story()
 
 
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Prefect server on a database of its own, which flows run against from now on; its API address."""
+    """The API address of a real Prefect server with its own database, which flows use from now on."""
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     home = tmp_path_factory.mktemp("prefect")
@@ -83,7 +83,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (
         running(command, lambda: answers(f"{api}/health"), home / "server.log", env=env),
-        # A flow waits up to a second for its heartbeat's thread at its end, and there are hundreds of them here.
+        # A flow waits at its end for the thread of its heartbeat, and there are hundreds of flows here.
         temporary_settings({PREFECT_API_URL: api, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield api
@@ -91,28 +91,28 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _drain_prefect() -> None:
-    """What Prefect still has to tell its server is told before the server is gone; else it tries for minutes."""
+    """Send Prefect's queued events and logs before the server ends; otherwise Prefect retries for minutes."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
     from prefect.utilities.asyncutils import run_coro_as_sync
 
     async def drain() -> None:
-        for told in (APILogWorker.instance().drain(), EventsWorker.drain_all()):
-            if inspect.isawaitable(told):
-                await told
+        for drained in (APILogWorker.instance().drain(), EventsWorker.drain_all()):
+            if inspect.isawaitable(drained):
+                await drained
 
     run_coro_as_sync(drain())
 
 
 def pytest_sessionstart() -> None:
-    # A shell that starts the tests in the background has them ignore it, and so would every command of theirs.
+    # A shell that starts the tests in the background makes them and their commands ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     assert sqlite3.sqlite_version_info >= (3, 35), "UPDATE … RETURNING needs SQLite 3.35"
 
 
 @pytest.fixture(scope="session")
 def made_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an empty MLflow store: creating one takes a second or more, copying it does not."""
+    """A folder with an empty MLflow store, to copy, because creating one is slow."""
     from tasks.tracking import store
 
     folder = tmp_path_factory.mktemp("mlflow")

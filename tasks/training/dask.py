@@ -70,7 +70,7 @@ def connected(address: str) -> Iterator[Any]:
     except (OSError, ImportError, TypeError) as error:  # TypeError: tls:// without Dask's settings for TLS
         reason = " ".join(str(error).split()) or "it does not answer as one"
         raise ClusterUnavailable(
-            f"the Dask scheduler {address} cannot be used: {reason}; start it, or unset CANDIDATES_ON to train without it"
+            f"the Dask scheduler {address} cannot be used: {reason}; start it, or unset CANDIDATES_ON to train here"
         ) from error
     with client:
         yield client

@@ -78,7 +78,7 @@ def _y_column_names(given: str | list[str] | None, task: Task) -> tuple[str, ...
         raise InvalidInput(f"y_column_name names a column twice: {', '.join(names)}")
     if len(names) > 1 and task is Task.CLASSIFICATION:
         raise InvalidInput(
-            f"several targets ({', '.join(names)}) need a regression: name one, or classify each in its own project"
+            f"several targets ({', '.join(names)}) are for regression: name one, or classify each in its own project"
         )
     return names
 

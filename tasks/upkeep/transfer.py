@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from time import monotonic
@@ -109,8 +110,9 @@ def export_project(project_name: str, output: Path) -> ExportResult:
                 archive.add(out, f"{table}.jsonl", _lines(table, read(table), rows, wanted))
         progress = Progress("written", sum(artifact.bytes for artifact, _ in wanted.values()))
         for sha256, (artifact, compress) in wanted.items():
-            with verified(artifact) as file:
-                archive.add(out, f"files/{sha256}", progress.through(_parts(file)), compress=compress)
+            with verified(artifact) as saved, saved.open("rb") as file:
+                parts = iter(partial(file.read, PART_BYTES), b"")
+                archive.add(out, f"files/{sha256}", progress.through(parts), compress=compress)
     size = output.stat().st_size
     return ExportResult(name, str(output), rows["snapshots"], rows["models"], rows["deployments"], len(wanted), size)
 
@@ -123,7 +125,7 @@ def import_project(path: Path, project_name: str | None = None) -> ImportResult:
 
     Raises:
         ExportDamaged, ExportTooNew: the file cannot be imported; nothing was written.
-        ProjectExists, ProjectImported: the name is taken, or this registry has the project already; nothing was written.
+        ProjectExists, ProjectImported: the name is taken, or the project exists here; nothing was written.
         TrackingUnavailable, RegistryConflict, …: no row was written; MLflow's run of the import ended as FAILED.
     """
     if not path.is_file():
@@ -173,12 +175,6 @@ def _artifact(column: FileColumn, row: Row) -> Artifact | None:
     uri, sha256, size = (row[f"{column.prefix}_{part}"] for part in ("uri", "sha256", "bytes"))
     gone = row.get("status", "trained") != "trained" or row.get("pruned_at")
     return Artifact(uri, sha256, size) if uri and sha256 and not gone else None
-
-
-def _parts(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while part := file.read(PART_BYTES):
-            yield part
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the workers of the promises' tests do: train, promote and deploy, and write down what they were answered."""
+"""The actions of the workers in the promises' tests: they train, promote and deploy, and record the results."""
 
 import json
 import os
@@ -24,7 +24,7 @@ OUTAGE_SECONDS = 120
 
 
 class Retold(Story):
-    """A project that another process told of; every key is given, as this process's own would not be its alone."""
+    """A project that another process created. Pass every key, because this process's own keys are not unique."""
 
     def __init__(self, project: str) -> None:
         self.project, self.task, self.file = project, Task.CLASSIFICATION, NO_FILE
@@ -32,16 +32,16 @@ class Retold(Story):
 
 
 def at_work(number: int, models: list[int]) -> None:
-    """Trains, promotes and deploys until there are enough actions."""
+    """Train, promote and deploy until there are enough actions."""
     one_after_the_other(number, lambda key: action(key, models))
 
 
 def one_after_the_other(number: int, action: Callable[[str], dict[str, Any]]) -> None:
-    """A worker that takes a killed one's place begins with the action that was not acknowledged: the same request with
-    the same key."""
-    said = Path(f"worker-{number}")
-    round_number = len(acknowledged(said))
-    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    """Repeat the action with new keys. A worker that replaces a killed one begins with the action that was not
+    acknowledged: the same request with the same key."""
+    log = Path(f"worker-{number}")
+    round_number = len(acknowledged(log))
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     while not ENOUGH.exists():
         key = f"worker-{number}-{round_number}"
         answer = _through_outages(partial(action, key))
@@ -49,15 +49,15 @@ def one_after_the_other(number: int, action: Callable[[str], dict[str, Any]]) ->
         round_number += 1
 
 
-def acknowledged(said: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in said.read_text().splitlines()] if said.exists() else []
+def acknowledged(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 _retold = cache(Retold)  # once for each worker
 
 
 def action(key: str, models: list[int]) -> dict[str, Any]:
-    """A request that is drawn by its key, and what the registry answered; `seq` is the deployment it led to."""
+    """Make a request that is drawn from its key, and return its result; `seq` is that of its deployment."""
     draw, story = Random(key), _retold("churn")
     if draw.random() < 0.4:
         return _by_hand(draw, story, key, models)

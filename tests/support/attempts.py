@@ -1,4 +1,4 @@
-"""The tests of one promise, run on the copy of the code in this folder. It imports nothing of ours but the copy."""
+"""Run the tests of one promise on the copy of the code in this folder; nothing else of ours is imported."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def run_promise(promise: str, chosen: str) -> None:
-    """Run them, and leave pytest's exit code in a file; its output is in the log of the fork server."""
+    """Run the tests and write pytest's exit code to a file; its output is in the log of the fork server."""
     import pytest
 
     for name in [name for name in os.environ if name.startswith("PYTEST_")]:

@@ -1,7 +1,7 @@
-"""A crash at every point of every write: what is written, and a process that ends itself at a given point of it.
+"""A crash at every point of every write: the writes, and a process that kills itself at a given point.
 
-The points are SQLAlchemy's events in writing transactions: after each statement, before the commit and after it. What
-comes before a statement is the same as what comes after the one before; `TORTURE` tries both.
+The points are SQLAlchemy's events in writing transactions: after each statement, before the commit and after it. The
+point before a statement is equivalent to the one after the previous statement; `TORTURE` tries both.
 """
 
 from collections.abc import Callable
@@ -20,14 +20,14 @@ from tests.support.story import Story
 
 
 def scene(project: str) -> dict[str, Any]:
-    """A project in which every write can be tried: two models were live, one is better, one is worse, one is begun."""
+    """Create a project for every write: two models were live, one is better, one is worse, one is being trained."""
     story = Story(project)
     for score in (0.5, 0.7):
         story.trained_and_promoted(score)
     return {"better": story.trained(0.9), "worse": story.trained(0.1), "begun": story.started().id}
 
 
-# What is written, on a scene and with a key: again with the same key it is what a retry of the product does.
+# The writes, each on a scene and with a key. The same key again is a retry of the product.
 WRITES: dict[str, Callable[[Story, dict[str, Any], str], Any]] = {
     "record_snapshot": lambda story, _, key: queries.find_snapshot(key) or story.new_snapshot(key),
     "start_model": lambda story, _, key: lifecycle.start_model(story.snapshot, "svm", {}, key),
@@ -43,7 +43,7 @@ WRITES: dict[str, Callable[[Story, dict[str, Any], str], Any]] = {
 
 
 def write(name: str, project: str, models: dict[str, Any], key: str, crash_at: int) -> None:
-    """A write that ends at its `crash_at`-th point, or to its end if there are fewer."""
+    """Run a write and crash at its `crash_at`-th point, or complete it if it has fewer."""
     story, point = Retold(project), 0
 
     def at_a_point(*about: Any) -> None:
@@ -53,21 +53,20 @@ def write(name: str, project: str, models: dict[str, Any], key: str, crash_at: i
             if point == crash_at:
                 killed()
 
-    for moment in ("before_cursor_execute", "after_cursor_execute") if TORTURE else ("after_cursor_execute",):
-        event.listen(Engine, moment, at_a_point)
+    for point_name in ("before_cursor_execute", "after_cursor_execute") if TORTURE else ("after_cursor_execute",):
+        event.listen(Engine, point_name, at_a_point)
     event.listen(Engine, "commit", at_a_point)
     event.listen(Session, "after_commit", at_a_point)
     WRITES[name](story, models, key)
 
 
 def _is_writing(at: Any) -> bool:
-    """A connection, or a session."""
     engine = at.get_bind() if isinstance(at, Session) else at
     return bool(engine.get_execution_options().get("write"))
 
 
 def remembered(project: str) -> dict[str, list[Any]]:
-    """Everything that the registry has of a project; models by their place in it, and no times."""
+    """Return everything that the registry has of a project, with positions for models' ids and without timestamps."""
     with transaction() as session:
         project_id = session.scalars(select(Project.id).where(Project.name == project)).one()
 

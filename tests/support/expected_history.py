@@ -1,4 +1,4 @@
-"""A whole history, held against what was acknowledged and against every promise that can be read from it."""
+"""Check a history against the acknowledged actions and against every promise that it can show."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,7 +22,7 @@ class Row:
 
 
 def rows_of(project: str) -> list[Row]:
-    """The history, in the order in which it was written."""
+    """Return the history in the order in which it was written."""
     statement = (
         select(Deployment, Model.score)
         .join(Model, Model.id == Deployment.model_id)
@@ -38,12 +38,12 @@ def rows_of(project: str) -> list[Row]:
 
 
 def answers() -> list[dict[str, Any]]:
-    """What every worker of this folder wrote down."""
-    return [answer for said in sorted(Path().glob("worker-*")) for answer in acknowledged(said)]
+    """Return the acknowledged actions of every worker in this folder."""
+    return [answer for log in sorted(Path().glob("worker-*")) for answer in acknowledged(log)]
 
 
 def nothing_is_lost(rows: list[Row], answers: list[dict[str, Any]]) -> None:
-    """(a) and (e): what was acknowledged stands where it was said to stand, and nothing stands twice."""
+    """Check (a) and (e): every acknowledged deployment has its acknowledged place, and none is stored twice."""
     by_key = {row.request_key: row for row in rows}
     assert len(by_key) == len(rows), "two deployments have one key"
     for answer in answers:
@@ -56,12 +56,12 @@ def nothing_is_lost(rows: list[Row], answers: list[dict[str, Any]]) -> None:
 
 
 def it_is_gapless(rows: list[Row]) -> None:
-    """(b)"""
+    """Check (b)."""
     assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
 
 
 def promotions_improve(project: str, rows: list[Row]) -> None:
-    """(c): each automatic deployment against the row before it, and against its receipt."""
+    """Check (c): each automatic deployment against the previous row and its receipt."""
     statement = select(Decision).join(Project, Project.id == Decision.project_id).where(Project.name == project)
     with transaction() as session:
         receipts = {row.request_key: row for row in session.scalars(statement)}
@@ -75,7 +75,7 @@ def promotions_improve(project: str, rows: list[Row]) -> None:
 
 
 def rollbacks_go_back(rows: list[Row]) -> None:
-    """(d): every row is another model than the one before, so the way back is to the row before that."""
+    """Check (d): each row has another model than the previous one, so a rollback returns to the row before that."""
     for before, row in pairwise(rows):
         assert row.model_id != before.model_id, "deploying what is live adds nothing"
     for position, row in enumerate(rows):

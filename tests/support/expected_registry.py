@@ -1,13 +1,13 @@
-"""The rules of deployment once more, in lists: written from README alone, to hold the registry against them.
+"""A second implementation of the deployment rules, in lists and from README alone, to check the registry.
 
-A model's number is its place in the order of their making.
+A model's number is its place in the order of creation.
 """
 
 from dataclasses import dataclass, field
 
 
 class Refused(Exception):
-    """The rules have no model for it."""
+    """The rules choose no model."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Project:
         return self.history[-1][1] if self.history else None
 
     def promote(self, model: Model) -> bool:
-        """The automatic rule: nothing live, or strictly better than what is; one in quarantine defends nothing."""
+        """Deploy the model if nothing is live, the live model is in quarantine, or the model is better."""
         if model.score is None or model.held or model is self.live:
             return False
         if self.live is not None and not self.live.held and not model.score > self.live.score:
@@ -52,7 +52,7 @@ class Project:
         return self._last_of([model for model in self._choice(None) if model.number == number])
 
     def rollback(self, algorithm: str | None, steps: int) -> Model:
-        """Model by model, the one that was live last first."""
+        """Return each model once, ordered by when it was last live, newest first."""
         way_back: list[Model] = []
         for _, model in reversed(self.history):
             if model is not self.live and model not in way_back:

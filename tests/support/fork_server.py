@@ -1,6 +1,6 @@
-"""Workers that start in milliseconds: a process that has imported everything forks them from itself.
+"""Workers that start in milliseconds, because a process that has imported everything forks them.
 
-Each may be killed at any moment; none outlives the test run, nor ALARM_SECONDS.
+Each may be killed at any time; none outlives the test run, nor ALARM_SECONDS.
 """
 
 import gc
@@ -27,7 +27,7 @@ LOG = "workers.log"  # in the folder where they work
 
 
 class ForkServer:
-    """What the test run holds of that process; `imported` are the modules that no worker has to wait for."""
+    """The test run's side of the fork server; `imported` are the modules that it imports in advance."""
 
     def __init__(self, *imported: str) -> None:
         self._logs: dict[int, Path] = {}
@@ -37,30 +37,32 @@ class ForkServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+            preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes at the same time)
         )
 
-    def start(self, work: Callable[..., None], folder: Path | None = None, **said: Any) -> int:
-        """Begins `work(**said)` in that folder or this one, with the settings of now; the worker's process id."""
+    def start(self, work: Callable[..., None], folder: Path | None = None, **arguments: Any) -> int:
+        """Start `work(**arguments)` in a folder with the current settings, and return the worker's process id."""
         settings = {name: os.environ[name] for name in ("REGISTRY_URL", "MLFLOW_TRACKING_URI") if name in os.environ}
         where = folder or Path.cwd()
-        pid = self._ask(start=[work.__module__, work.__name__], said=said, settings=settings, folder=str(where))
+        pid = self._ask(
+            start=[work.__module__, work.__name__], arguments=arguments, settings=settings, folder=str(where)
+        )
         self._logs[pid] = where / LOG
         return pid
 
     def ended(self, pid: int) -> int:
-        """How the worker ended, once it has: an exit code, or the signal that killed it, negative."""
+        """Wait for the worker, and return its exit code, or the negative signal that killed it."""
         code = self._ask(ended=pid)
         assert code in {0, -signal.SIGKILL}, f"a worker ended with {code}:\n{self._logs[pid].read_text()[-4000:]}"
         return code
 
     def kill(self, pid: int) -> int:
-        """Kills the worker if it runs still; as it is not waited for by anyone else, its id is still its own."""
+        """Kill the worker if it still runs; nobody else waits for it, so its id was not reused."""
         os.kill(pid, signal.SIGKILL)
         return self.ended(pid)
 
-    def run(self, work: Callable[..., None], **said: Any) -> int:
-        return self.ended(self.start(work, **said))
+    def run(self, work: Callable[..., None], **arguments: Any) -> int:
+        return self.ended(self.start(work, **arguments))
 
     def __enter__(self) -> Self:
         return self
@@ -68,15 +70,15 @@ class ForkServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._process.communicate(timeout=60)
 
-    def _ask(self, **asked: Any) -> int:
+    def _ask(self, **request: Any) -> int:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        print(json.dumps(request), file=self._process.stdin, flush=True)
         return int(json.loads(self._process.stdout.readline()))
 
 
 def killed() -> None:
-    """The end of the process that calls it, as the kernel or a pulled plug would end it."""
+    """Kill the calling process, as the kernel or a power failure would."""
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)  # the signal comes before this ends
 
@@ -85,18 +87,18 @@ def _serve() -> None:
     for module in sys.argv[1:]:
         import_module(module)
     for line in sys.stdin:
-        asked = json.loads(line)
-        if "ended" in asked:
-            answer = os.waitstatus_to_exitcode(os.waitpid(asked["ended"], 0)[1])
+        request = json.loads(line)
+        if "ended" in request:
+            answer = os.waitstatus_to_exitcode(os.waitpid(request["ended"], 0)[1])
         else:
-            module, name = asked["start"]
+            module, name = request["start"]
             work = getattr(import_module(module), name)
-            gc.freeze()  # else each child's collections would touch, and so copy, everything that was imported
-            answer = os.fork() or _work(work, asked["said"], asked["settings"], asked["folder"])
+            gc.freeze()  # otherwise each child's collections would copy everything that was imported
+            answer = os.fork() or _work(work, request["arguments"], request["settings"], request["folder"])
         print(answer, flush=True)
 
 
-def _work(work: Callable[..., None], said: dict[str, Any], settings: dict[str, str], folder: str) -> int:
+def _work(work: Callable[..., None], arguments: dict[str, Any], settings: dict[str, str], folder: str) -> int:
     die_with_parent()
     signal.alarm(ALARM_SECONDS)
     os.chdir(folder)
@@ -107,7 +109,7 @@ def _work(work: Callable[..., None], said: dict[str, Any], settings: dict[str, s
     warnings.filterwarnings("error", module="registry|tasks|tests")
     code = 1
     try:
-        work(**said)
+        work(**arguments)
         code = 0
     except BaseException:  # noqa: BLE001  (the log has it, the exit code says it)
         traceback.print_exc()

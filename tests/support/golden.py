@@ -1,4 +1,4 @@
-"""A registry as version 0001 left it, with rows in every table: made by that version's migration alone."""
+"""A registry of version 0001 with rows in every table, created by that version's migration alone."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,7 @@ ROWS = {
 
 
 def golden_registry(url: str) -> None:
-    """Makes it in an empty database."""
+    """Create the registry in an empty database."""
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
@@ -79,7 +79,7 @@ def golden_registry(url: str) -> None:
                 values = {name: json.dumps(v) if isinstance(v, (dict, list)) else v for name, v in row.items()}
                 names, places = ", ".join(row), ", ".join(f":{name}" for name in row)
                 connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), values)
-        if engine.dialect.name == "postgresql":  # the rows above chose their ids themselves
+        if engine.dialect.name == "postgresql":  # the rows above have explicit ids
             for table in ROWS:
                 connection.execute(text(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))"))
     engine.dispose()

@@ -1,4 +1,4 @@
-"""Values that nobody means to send, for hypothesis; how many of them a test tries; and what must come of each."""
+"""Hostile values for hypothesis, the number that a test tries, and the allowed outcomes."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from registry.errors import FrontrunnerError
 
-TORTURE = "TORTURE" in os.environ  # then a test tries others at each run, and forty times as many
+TORTURE = "TORTURE" in os.environ  # then each run tries other values, and forty times as many
 
 TEXTS = [
     "",
@@ -52,7 +52,7 @@ JSON = st.recursive(
 
 
 def examples(count: int) -> settings:
-    """So many of them, the same at each run unless TORTURE is set."""
+    """Return settings for so many examples, the same at each run unless TORTURE is set."""
     return settings(
         max_examples=count * (40 if TORTURE else 1),
         deadline=None,
@@ -65,11 +65,11 @@ def examples(count: int) -> settings:
 
 
 def refused_or(work: Callable[[], Any]) -> Any:
-    """What it returns; None where it was refused, which takes one line."""
+    """Return the result, or None if it was refused with a message of one line."""
     try:
         return work()
     except FrontrunnerError as error:
-        said = str(error)
-    assert said.strip()
-    assert "\n" not in said
+        message = str(error)
+    assert message.strip()
+    assert "\n" not in message
     return None

@@ -1,4 +1,4 @@
-"""Two hosts on this machine: network namespaces joined by one cable, that vanish with the test run, killed or not."""
+"""Two hosts on this machine: connected network namespaces that vanish with the test run, even if it is killed."""
 
 import ctypes
 import os
@@ -18,7 +18,7 @@ HERE = Path("/proc/thread-self/ns/net")
 
 
 class Host:
-    """A network of its own. An open file holds it, so nothing has a name that a killed run could leave behind."""
+    """A network namespace. An open file holds it, so a killed run leaves no name behind."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -33,7 +33,7 @@ class Host:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """This thread, and what it starts meanwhile, is on that host: it has its addresses and no others."""
+        """Move this thread, and the processes that it starts, to the host's network."""
         with _coming_back():
             _called(LIBC.setns(self._network, NEW_NETWORK), "setns")
             yield
@@ -43,7 +43,7 @@ class Host:
 
 
 def lacking(what: str) -> NoReturn:
-    """Skips the test; CI has to have it."""
+    """Skip the test; in CI, fail it."""
     why = f"this test wants {what}"
     if os.environ.get("CI"):
         pytest.fail(why)
@@ -52,9 +52,9 @@ def lacking(what: str) -> NoReturn:
 
 @contextmanager
 def two_hosts() -> Iterator[tuple[Host, Host]]:
-    """Hosts 10.77.0.1 and 10.77.0.2, which reach each other and nothing else.
+    """Create the hosts 10.77.0.1 and 10.77.0.2, which reach only each other.
 
-    Where they cannot be made, the test is skipped; in CI it fails.
+    If they cannot be created, the test is skipped; in CI it fails.
     """
     with ExitStack() as stack:
         try:
@@ -68,13 +68,13 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
                     _ip(f"addr add {host.address}/24 dev cable")
                     _ip("link set cable up")
         except (OSError, subprocess.CalledProcessError) as error:
-            said = getattr(error, "stderr", None) or error
-            lacking(f"network namespaces (root on Linux, and the `ip` of iproute2): {said}")
+            reason = getattr(error, "stderr", None) or error
+            lacking(f"network namespaces (root on Linux, and the `ip` of iproute2): {reason}")
         yield hosts
 
 
 def without(hidden: Iterable[Path], command: list[str]) -> list[str]:
-    """The command, for which those folders are empty and only its own processes exist: all of them end with it."""
+    """Return a command that sees these folders as empty and only its own processes, which all end with it."""
     hide = 'while [ "$1" != -- ]; do mount -t tmpfs none "$1"; shift; done; shift; exec "$@"'
     alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     return [*alone, "sh", "-ec", hide, "sh", *map(str, hidden), "--", *command]
@@ -101,9 +101,9 @@ def _ip(command: str) -> None:
 
 
 def with_mounts(script: str) -> list[str]:
-    """A shell script that may mount what it wants: nothing outside of it sees that, and it is gone with the script.
+    """Return the command of a shell script with private mounts, which vanish with it.
 
-    Where no one may, the test is skipped; in CI it fails.
+    If mounting is not permitted, the test is skipped; in CI it fails.
     """
     alone = ["unshare", "--mount"]
     probe = [*alone, "mount", "-t", "tmpfs", "none", "/mnt"]

@@ -1,4 +1,4 @@
-"""An estimator that notes how many threads it may use."""
+"""An estimator that records its thread limits."""
 
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ def threads(kind: str) -> set[int]:
 
 
 class Limits(RegressorMixin, BaseEstimator):
-    """Predicts the mean; `seen` has (BLAS's, OpenMP's, joblib's) limits of every fit and prediction."""
+    """A predictor of the mean; `seen` has the limits of BLAS, OpenMP and joblib in every fit and prediction."""
 
     seen: ClassVar[list[tuple[set[int], set[int], int]]] = []
 

@@ -1,4 +1,4 @@
-"""What workers do with MLflow. A module of its own: importing it takes seconds."""
+"""The actions of workers with MLflow; a separate module, because importing it takes seconds."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -22,7 +22,7 @@ from tests.support.fork_server import killed
 
 
 def at_work_with_mlflow(number: int, models: list[int]) -> None:
-    """Deploys as a person does, proof and mirror included, until there are enough actions."""
+    """Deploy manually, with proof and mirror, until there are enough actions."""
     one_after_the_other(number, lambda key: _action(key, models))
 
 
@@ -38,7 +38,7 @@ def _action(key: str, models: list[int]) -> dict[str, Any]:
 
 
 def train(key: str) -> Decision:
-    """A training, step by step as the flow does it."""
+    """Train with the steps of the flow."""
     given = TrainParameters("iris", "classification", "sklearn:iris", "target", ["linear"])
     request = checked_request(given)
     begun = take_snapshot.fn(request, key)
@@ -47,7 +47,7 @@ def train(key: str) -> Decision:
 
 
 def train_until(key: str, module: str, step: str) -> None:
-    """A training that ends as soon as the step is done."""
+    """Train, and crash as soon as the step is done."""
     last_of(module, step)
     train(key)
 

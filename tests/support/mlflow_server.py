@@ -1,4 +1,4 @@
-"""MLflow's server as a team has it: nothing is shared with it but its address, and it keeps the files, too."""
+"""An MLflow server as a team runs it: it stores the files, and clients know only its address."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from tests.support.processes import answers, free_port, running
 
 @contextmanager
 def mlflow_server(folder: Path, empty_store: Path) -> Iterator[str]:
-    """Its address; what it keeps is below the folder, in `kept`. It begins with a copy of the empty store."""
+    """Yield the server's address; it starts with a copy of the empty store, and its files are in the folder `kept`."""
     shutil.copy(empty_store / "mlflow.db", folder / "server.db")
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]

@@ -1,4 +1,4 @@
-"""What tests plant in a candidate's process: monkeypatching the test's own process does not reach it.
+"""Code that tests plant in a candidate's process, which monkeypatching the test's own process does not reach.
 
 A test puts one of these in place of `fit.train_alone`; the process imports it from here, and runs it.
 """
@@ -20,10 +20,10 @@ train_alone = fit.train_alone
 
 
 def with_limits(training: Training, algorithm: str, threads: int) -> Outcome:
-    """An estimator of the tests' own, whose look at its limits is written to a file of the working folder."""
+    """An estimator of the tests, which writes its thread limits to a file in the working folder."""
     algorithms.REGRESSION[algorithm] = "tests.support.limits.Limits"
     try:
-        with threadpool_limits(3):  # more than one, however few cores there are, so that a limit shows
+        with threadpool_limits(3):  # more than one even on one core, so that a limit is visible
             return train_alone(training, algorithm, threads)
     finally:
         seen = [[sorted(blas), sorted(openmp), jobs] for blas, openmp, jobs in Limits.seen]

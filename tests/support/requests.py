@@ -1,4 +1,4 @@
-"""A checked request as the steps of a training get it."""
+"""A checked request to train, for tests of a training's steps."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tasks.values import TrainingRequest
 
 
 def request(task: Task, **changes: Any) -> TrainingRequest:
-    asked = {
+    values = {
         "project_name": "p",
         "task": task,
         "relation_name": "files:t.csv",
@@ -23,4 +23,4 @@ def request(task: Task, **changes: Any) -> TrainingRequest:
         "snapshot": None,
         "terms": Terms(),
     }
-    return TrainingRequest(**(asked | changes))
+    return TrainingRequest(**(values | changes))

@@ -1,4 +1,4 @@
-"""How large the tests of the promises are: `TORTURE=20` is twenty times what fits into CI."""
+"""The size of the promises' tests; `TORTURE=20` is twenty times what fits into CI."""
 
 import os
 
@@ -11,5 +11,5 @@ def sized(usual: int) -> int:
 
 
 def tell(**figures: object) -> None:
-    """What a test went through, for the table in docs/reliability.md; `pytest -rP` shows it."""
+    """Print a test's counts for the table in docs/reliability.md; `pytest -rP` shows them."""
     print(", ".join(f"{name}: {figure}" for name, figure in figures.items()))

@@ -1,4 +1,4 @@
-"""A small language for what happened in a project, so that a test reads as a specification."""
+"""A small language for the events in a project, so that a test reads as a specification."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -20,9 +20,9 @@ NO_FILE = Artifact("file:///nowhere/model.skops", "0" * 64, 1)
 
 
 class Story:
-    """Models are recorded as trained without being fitted: what is told is the registry's part.
+    """A project whose models are recorded as trained without being fitted.
 
-    With a folder they have a file there, one for all, which answers 0 whatever it is asked: they can be proven.
+    With a folder, all models share a file that always predicts 0, so that they can be proven.
     """
 
     def __init__(self, project: str = "churn", task: Task = Task.CLASSIFICATION, *, folder: Path | None = None) -> None:
@@ -74,7 +74,7 @@ class Story:
         return lifecycle.fail_model(self.started(algorithm).id, "it could not be fitted", None).id
 
     def promoted(self, model_id: int, key: str | None = None) -> Decision:
-        """What the automatic rule makes of a model, by its recorded score."""
+        """Apply the automatic rule to a model by its recorded score, and return the decision."""
         key, terms = key or self.key(), Terms(Compare.RECORDED)
         while True:
             challenger, live = queries.model(model_id), queries.live_model(self.project)
@@ -117,7 +117,7 @@ class Story:
 
     @property
     def history(self) -> list[tuple[int, str, int]]:
-        """(seq, strategy, model id), the oldest first."""
+        """Return (seq, strategy, model id) of each deployment, oldest first."""
         return [(row.seq, str(row.strategy), row.model_id) for row in reversed(queries.history(self.project))]
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""`frontrunner up` as a person has it: in a folder of its own, on free ports."""
+"""Run `frontrunner up` as a user does, in its own folder and on free ports."""
 
 import os
 import signal
@@ -18,11 +18,11 @@ from tests.support.processes import die_with_parent
 ROOT = Path(__file__).parents[2]
 FRONTRUNNER = Path(sys.executable).parent / "frontrunner"
 FREE_PORTS = ("--prefect-port", "0", "--mlflow-port", "0", "--port", "0")
-READY = "started!"  # says Prefect's worker, the last to come
+READY = "started!"  # in the log of Prefect's worker, which starts last
 
 
 def folder(path: Path) -> Path:
-    """A folder that holds what a clone does, and nothing that was written by running it."""
+    """Create a folder with the files of a clone and nothing that was written by running it."""
     path.mkdir()
     for name in ("flows", "tasks", "registry", "prefect.yaml"):
         (path / name).symlink_to(ROOT / name)
@@ -31,7 +31,7 @@ def folder(path: Path) -> Path:
 
 @dataclass
 class Up:
-    """One that was started; `mark` is in the environment of everything that it starts."""
+    """A started `frontrunner up`; `mark` is in the environment of all its processes."""
 
     folder: Path
     process: subprocess.Popen[bytes]
@@ -51,19 +51,19 @@ class Up:
             time.sleep(0.1)
 
     def press_ctrl_c(self) -> int:
-        """As a terminal does: everything in its foreground gets the signal."""
+        """Send SIGINT to the process group, as a terminal does, and return the exit code."""
         os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(60)
 
     def gone(self, seconds: float = 5) -> list[str]:
-        """What is still there of it after so many seconds; orphans are reaped by init."""
+        """Return the processes that are left after so many seconds; init reaps orphans."""
         until = time.monotonic() + seconds
         while self.left() and time.monotonic() < until:
             time.sleep(0.1)
         return self.left()
 
     def left(self) -> list[str]:
-        """What it started and that is still there."""
+        """Return the running processes that it started."""
         return [line for process in psutil.process_iter() if (line := self._ours(process))]
 
     def _ours(self, process: psutil.Process) -> str:
@@ -75,7 +75,7 @@ class Up:
 
 @contextmanager
 def up(path: Path, *options: str, piped: bool = False) -> Iterator[Up]:
-    """Started, not necessarily ready yet; at the end nothing of it is left."""
+    """Start `frontrunner up` without waiting until it is ready, and end all its processes at the end."""
     mark, log = uuid4().hex, path / f"up-{uuid4().hex[:6]}.log"
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     with log.open("wb") as out:
@@ -85,7 +85,7 @@ def up(path: Path, *options: str, piped: bool = False) -> Iterator[Up]:
             stderr=subprocess.STDOUT,
             env=clean | {"UP_MARK": mark},
             cwd=path,
-            preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+            preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes at the same time)
             start_new_session=True,
         )
     started = Up(path, process, log, mark)
@@ -100,7 +100,7 @@ def up(path: Path, *options: str, piped: bool = False) -> Iterator[Up]:
 
 
 def frontrunner(path: Path, *arguments: str, seconds: float = 180) -> subprocess.CompletedProcess[str]:
-    """A command in the folder, from another terminal."""
+    """Run a command in the folder, as from another terminal."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     return subprocess.run(
         [FRONTRUNNER, *arguments], cwd=path, env=clean, capture_output=True, text=True, timeout=seconds, check=False

@@ -1,4 +1,4 @@
-"""Workers who deploy at once, of whom some are killed, until there are enough actions and enough dead."""
+"""Concurrent workers that deploy, some of which are killed, until there are enough actions and kills."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ PATIENCE_SECONDS = sized(600)
 
 
 class Workers:
-    """So many workers in this folder, on one project with models to deploy; whoever is killed is replaced."""
+    """Workers in this folder, on one project with models to deploy; a killed worker is replaced."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class Workers:
         story: Story | None = None,
         seed: int = 0,
     ) -> None:
-        self._nursery, self._work, self._draw = fork_server, work, Random(seed)
+        self._fork_server, self._work, self._draw = fork_server, work, Random(seed)
         story = story or Story()
         self.models = [story.trained(round(self._draw.random(), 2)) for _ in range(12)]
         self._pids = [self._worker(number) for number in range(size)]
@@ -33,12 +33,12 @@ class Workers:
 
     def kill_one(self) -> None:
         number = self._draw.randrange(len(self._pids))
-        self._nursery.kill(self._pids[number])
+        self._fork_server.kill(self._pids[number])
         self.killed += 1
         self._pids[number] = self._worker(number)
 
     def work(self, actions: int, kills: int = 0, seconds_between: float = 0.2) -> None:
-        """Until so many actions were acknowledged in all, and so many workers killed."""
+        """Let them work until so many actions were acknowledged in all and so many workers were killed."""
         until = time.monotonic() + PATIENCE_SECONDS
         kills += self.killed
         while self.done() < actions or self.killed < kills:
@@ -50,11 +50,11 @@ class Workers:
     def go_home(self) -> None:
         ENOUGH.touch()
         for pid in self._pids:
-            self._nursery.ended(pid)
+            self._fork_server.ended(pid)
 
     @staticmethod
     def done() -> int:
-        return sum(said.read_bytes().count(b"\n") for said in Path().glob("worker-*"))
+        return sum(log.read_bytes().count(b"\n") for log in Path().glob("worker-*"))
 
     def _worker(self, number: int) -> int:
-        return self._nursery.start(self._work, number=number, models=self.models)
+        return self._fork_server.start(self._work, number=number, models=self.models)
