@@ -119,7 +119,7 @@ class TestRows:
     REFUSED: dict[str, tuple[Callable[[pd.DataFrame], Any], type[Exception], str]] = {
         "54 a missing column": (lambda rows: rows.drop(columns="color"), MissingColumns, "lack 'color'.*they have"),
         "54 a record without one": (lambda rows: [*rows.to_dict("records"), {"number": 1}], MissingColumns, "'color'"),
-        "56 another width": (lambda rows: np.ones((2, 3)), BadRows, "have 4 values each.*number, color.*these have 3"),
+        "56 another width": (lambda rows: np.ones((2, 3)), BadRows, "need 4 values each.*number, color.*these have 3"),
         "56 rows of unequal width": (lambda rows: [[1, "red", 0], [1]], BadRows, "these have 1 or 3"),
         "56 one row without brackets": (lambda rows: [1, 2, 3, 4], BadRows, "these have no"),
         "59 text for a number": (lambda rows: rows.assign(number="7"), BadRows, "'number' was numbers.*have '7'"),
