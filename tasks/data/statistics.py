@@ -145,7 +145,8 @@ def _numbers(ordered: Array) -> Facts:
     mean = float(np.clip(real.mean(), low, high))  # the mean of a constant may be rounded
     variance = float(np.var(real, ddof=1, mean=mean)) if len(real) > 1 else None
     ventiles = [_quantile(real, i / VENTILES) for i in range(1, VENTILES)]
-    edges = np.histogram_bin_edges([low, high], BINS)
+    pad = 0.5 if low == high else 0  # a constant is in the middle of a range of one, as in NumPy's histograms
+    edges = np.linspace(low - pad, high + pad, BINS + 1)  # NumPy's own function refuses a range of very few floats
     counts = np.diff(np.searchsorted(real, edges[:-1]), append=len(real))
     return {
         "min": low,

@@ -188,9 +188,13 @@ def _check_values(name: str, estimator: Any) -> None:
             estimator._validate_params()  # noqa: SLF001  (`fit` calls it first; there is no public way without rows)
         if name.startswith("xgboost"):
             estimator.set_params(n_estimators=1).fit([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1])
-    except (ValueError, TypeError) as error:
-        reason = " ".join(str(error).partition("Stack trace")[0].split())
-        raise BadHyperparameter(f"hyperparams of {name!r} are invalid: {reason}") from error
+    except Exception as error:  # whatever a library raises for a value that it does not take
+        raise _invalid(name, error) from error
+
+
+def _invalid(name: str, error: Exception) -> BadHyperparameter:
+    reason = " ".join(str(error).partition("Stack trace")[0].split())
+    return BadHyperparameter(f"hyperparams of {name!r} are invalid: {reason}")
 
 
 def new_estimator(task: Task, name: str, hyperparams: dict[str, Any], seed: int) -> Any:
@@ -204,7 +208,10 @@ def new_estimator(task: Task, name: str, hyperparams: dict[str, Any], seed: int)
     estimator_class = _import_class(task, name)
     seeded = {"random_state": seed} if "random_state" in known else {}
     own = OWN_DEFAULTS.get(f"{name} {task}", OWN_DEFAULTS.get(name, {}))
-    return estimator_class(**(seeded | own | hyperparams))
+    try:
+        return estimator_class(**(seeded | own | hyperparams))
+    except Exception as error:  # xgboost's forests refuse some parameters when they are created
+        raise _invalid(name, error) from error
 
 
 def check_parameters(task: Task, name: str, parameters: Iterable[str]) -> set[str]:

@@ -143,7 +143,7 @@ def test_labels_of_mixed_types(data: Path, monkeypatch: pytest.MonkeyPatch) -> N
         connection.execute(text("INSERT INTO t VALUES (1, 1), (2, 'a')"))
     engine.dispose()
     before = recorded()
-    with pytest.raises(InvalidInput, match="column 'y' does not hold values of one type"):
+    with pytest.raises(InvalidInput, match="column 'y' holds values of several types"):
         train("p", **(CLASSIFY | {"relation_name": "shop:t"}))
     assert recorded() == before
 

@@ -268,7 +268,7 @@ class TestConfidence:
         [
             ({"confidence": 95}, "confidence is a number from 0.5 to 0.999, as 0.95, not 95"),
             ({"confidence": True}, "confidence is a number"),
-            ({"confidence": 0.95, "compare": "recorded"}, "confidence needs both models on the same rows"),
+            ({"confidence": 0.95, "compare": "recorded"}, "confidence requires comparing on the same rows"),
             ({"compare": "latest"}, "choose one of same_rows, recorded"),
             ({"min_improvement": -0.1}, "min_improvement is a number of at least 0"),
             ({"min_improvement": float("nan")}, "min_improvement is a number of at least 0"),
@@ -372,7 +372,7 @@ class TestADeployProvesItself:
         asked = rows(5).drop(columns=["sold", "kept"])
         answers = predictor.predict(asked).tolist()
         damage(file_of(target))
-        with pytest.raises(error, match=rf"knn \(model {target.id}\) cannot be deployed.*with force and a reason"):
+        with pytest.raises(error, match=rf"knn \(model {target.id}\) cannot be deployed.*use force with a reason"):
             by_step(way)
         assert queries.history("shop") == before
         assert live() == now_live.id

@@ -88,6 +88,11 @@ def test_values_on_the_edges_of_bins_fall_where_numpys_do(tmp_path: Path, seed: 
     assert described(tmp_path, values)["histogram"]["counts"] == np.histogram(values, bins=20)[0].tolist()
 
 
+@pytest.mark.parametrize("values", [[2**60, 2**60 + 1], [2**60, 2**60 + 400], [1.0, 1.0 + 2**-50]])
+def test_a_range_of_fewer_floats_than_bins_has_a_histogram(tmp_path: Path, values: list[float]) -> None:
+    assert sum(described(tmp_path, values * 3)["histogram"]["counts"]) == 6
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 19, 20, 21, 22, 41, 400])
 def test_ventiles_of_few_and_of_repeated_values(tmp_path: Path, n: int) -> None:
     values = np.random.default_rng(n).integers(0, max(n // 3, 2), n)
