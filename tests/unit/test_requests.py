@@ -84,6 +84,14 @@ REFUSED = {
         BadHyperparameter,
         "xgboost has no hyperparameter 'max_dept'.*max_depth",
     ),
+    "a parameter that xgboost's forests refuse when they are created": (
+        {
+            "algorithms": ["xgboost_random_forest"],
+            "hyperparams": {"xgboost_random_forest": {"early_stopping_rounds": 3}},
+        },
+        BadHyperparameter,
+        "hyperparams of 'xgboost_random_forest' are invalid: .*early_stopping_rounds",
+    ),
     "hyperparams of an algorithm that is not trained": (
         {"algorithms": ["svm"], "hyperparams": {"knn": {}}},
         BadHyperparameter,
