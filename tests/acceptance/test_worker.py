@@ -259,11 +259,11 @@ def test_the_form_explains_itself(worker: None, client: SyncPrefectClient, name:
 def test_closed_sets_are_dropdowns(worker: None, client: SyncPrefectClient) -> None:
     deploy = client.read_deployment_by_name("deploy/deploy").parameter_openapi_schema["properties"]
     assert deploy["strategy"]["enum"] == ["best_score", "most_recent", "rollback", "specific"]
-    assert "svm" in deploy["algorithm_name"]["anyOf"][0]["enum"]
+    assert "svm" in deploy["algorithm_name"]["enum"]
     train = client.read_deployment_by_name("train/train").parameter_openapi_schema["properties"]
-    assert train["test_sampling"]["anyOf"][0]["enum"] == ["stratified", "random", "last"]
-    assert train["task"]["anyOf"][0]["enum"] == ["classification", "regression"]
-    assert "random_forest" in train["algorithms"]["anyOf"][0]["items"]["enum"]
+    assert train["test_sampling"]["enum"] == ["random", "stratified", "last"]
+    assert train["task"]["enum"] == ["regression", "classification"]
+    assert "random_forest" in train["algorithms"]["items"]["enum"]
 
 
 def test_prefect_yaml_has_no_key_that_prefect_would_ignore() -> None:
