@@ -102,6 +102,15 @@ def test_a_rollback_from_the_form_to_the_decision(running: Up, page: Page) -> No
     assert (after["strategy"], after["algorithm_name"]) == ("rollback", "linear")
 
 
+def test_the_live_model_in_mlflow(running: Up, page: Page) -> None:
+    page.goto(running.env["MLFLOW_UI_URL"] + "/#/models/frontrunner-1?workflowType=machine_learning")
+    expect(page.get_by_text("@ live").first).to_be_visible()
+    row = page.get_by_role("row").filter(has_text="@ live")
+    row.get_by_role("link", name="Version").first.click()
+    expect(page.get_by_text("rollback by flow run").first).to_be_visible()
+    picture(page, "mlflow-live")
+
+
 def test_a_search_is_started_from_the_form(running: Up, page: Page) -> None:
     page.goto(running.env["PREFECT_API_URL"].removesuffix("/api") + "/v2/deployments")
     page.get_by_role("link", name="train", exact=True).first.click()
@@ -153,12 +162,3 @@ def test_a_training_can_be_read_on_its_page(running: Up, page: Page) -> None:
     page.goto(str(page.get_by_role("link", name="run", exact=True).first.get_attribute("href")))
     expect(page.get_by_text("frontrunner.model_id").first).to_be_visible()
     expect(page.get_by_text("sklearn:digits").first).to_be_visible()
-
-
-def test_the_live_model_in_mlflow(running: Up, page: Page) -> None:
-    page.goto(running.env["MLFLOW_UI_URL"] + "/#/models/frontrunner-1?workflowType=machine_learning")
-    expect(page.get_by_text("@ live").first).to_be_visible()
-    row = page.get_by_role("row").filter(has_text="@ live")
-    row.get_by_role("link", name="Version").first.click()
-    expect(page.get_by_text("rollback by flow run").first).to_be_visible()
-    picture(page, "mlflow-live")
