@@ -1,6 +1,6 @@
 """A run of the `train` deployment by the worker of `frontrunner up`, as a schedule or the Prefect UI starts it.
 
-It is timed from the request to the state Completed, beside a run of an empty flow by the same worker.
+It is timed from the request to the state Completed, next to a run of an empty flow by the same worker.
 """
 
 import contextlib

@@ -191,7 +191,7 @@ def test_a_command_that_is_ended_leaves_a_cancelled_model(
     process = subprocess.Popen(
         ["frontrunner", "train", project, *asked],
         env=env,
-        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes at that time)
     )
     trained(project)
     process.send_signal(number)

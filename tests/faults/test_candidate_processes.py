@@ -48,7 +48,7 @@ def program(env: dict[str, str], command: list[str]) -> Iterator[subprocess.Pope
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes at that time)
     )
     try:
         yield process

@@ -48,7 +48,7 @@ def training(env: dict[str, str], **asked: Any) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes at that time)
     )
 
 

@@ -230,7 +230,7 @@ class TestAtOnce:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+                preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes at that time)
             )
             for number in range(3)
         ]

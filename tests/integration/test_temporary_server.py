@@ -97,7 +97,7 @@ def test_it_ends_with_its_command_even_when_that_is_killed(home: Path) -> None:
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes at that time)
     )
     with command:
         assert command.stdout is not None

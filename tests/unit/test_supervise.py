@@ -50,7 +50,7 @@ class Group:
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
                 env={"MARK": self._mark, "PATH": os.environ["PATH"]},
-                preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+                preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes at that time)
                 start_new_session=True,
             )
 
@@ -166,7 +166,7 @@ def stubborn() -> Iterator["subprocess.Popen[bytes]"]:
     with subprocess.Popen(
         [sys.executable, "-c", STUBBORN],
         stdout=subprocess.PIPE,
-        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes meanwhile)
+        preexec_fn=die_with_parent,  # noqa: PLW1509  (no other thread starts processes at that time)
         start_new_session=True,
     ) as process:
         assert process.stdout is not None
